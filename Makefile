@@ -1,0 +1,51 @@
+# Every target sets up what it needs in .venv, once; set PYTHON to choose the interpreter.
+PYTHON ?= python3
+BIN := .venv/bin
+WHEEL_BIN := .venv-wheel/bin
+CHECKOUT := $(CURDIR)
+PYTEST_FLAGS ?= -n 2 -q
+SOURCES := $(shell find jaxact interop -name '*.py')
+
+.PHONY: check test lint types test-checkout test-wheel docs clean
+
+check: .venv/installed  ## cross-check the activations against the installed PyTorch
+	$(BIN)/jaxact check
+
+test: lint types test-checkout test-wheel  ## everything that must hold before a change lands
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/installed
+	$(BIN)/mypy jaxact interop
+
+test-checkout: .venv/installed
+	$(BIN)/pytest $(PYTEST_FLAGS)
+
+# The same tests against the wheel, from outside the checkout, so that what was not packaged is missed.
+test-wheel: .venv-wheel/installed
+	cd .venv-wheel && bin/python -c "import jaxact; assert '.venv-wheel' in jaxact.__file__, jaxact.__file__"
+	cd .venv-wheel && bin/python -m pytest $(PYTEST_FLAGS) -c $(CHECKOUT)/pyproject.toml $(CHECKOUT)/tests
+
+docs: .venv/installed  ## build the site into docs/_build
+	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build
+	@echo "open docs/_build/index.html"
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all]'
+	touch $@
+
+# The wheel alone is installed here; its dependencies are those of .venv, which a .pth file puts behind it.
+.venv-wheel/installed: .venv/installed $(SOURCES)
+	rm -rf .venv-wheel build
+	$(BIN)/python -m venv .venv-wheel
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps -w .venv-wheel .
+	$(WHEEL_BIN)/pip install --quiet --disable-pip-version-check --no-deps .venv-wheel/jaxact-*.whl
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+		> "$$($(WHEEL_BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/dependencies.pth"
+	touch $@
+
+clean:
+	rm -rf .venv .venv-wheel build docs/_build docs/reference *.egg-info

@@ -1,0 +1,180 @@
+"""Parity: does an activation give what PyTorch gives, value and gradient, and how far is it if not."""
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+import torch
+
+from jaxact.catalog import BY_NAME, Sample
+
+from .tensors import to_jax, to_numpy, to_torch
+
+# A value may be this far from torch's, in ULPs. Farther away it has to be torch that is off: jaxact then has to be
+# nearer to what torch gives in float64, and within the bounds that jaxact holds on every input.
+TORCH_ULPS = 1
+EXACT_ULPS = {"output": 2, "gradient": 4}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One array from jaxact beside torch's.
+
+    Attributes:
+        jaxact: jaxact's array.
+        torch: torch's.
+        ulps: The largest distance between the two, in units in the last place.
+        verdict: "equal", "within 1 ULP", "nearer to exact than torch" or "differs".
+    """
+
+    jaxact: np.ndarray
+    torch: np.ndarray
+    ulps: int
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one sample.
+
+    Attributes:
+        sample: The sample.
+        output: The outputs compared.
+        gradient: The gradients of sum(c * output) compared, with c = 1, 2, ..., n; None for integers.
+        documented: Whether the output, to four decimals, is the documented one.
+    """
+
+    sample: Sample
+    output: Comparison
+    gradient: Comparison | None
+    documented: bool
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing differs."""
+        compared = [self.output] if self.gradient is None else [self.output, self.gradient]
+        return self.documented and all(c.verdict != "differs" for c in compared)
+
+
+def resolve(full_name: str) -> Any:
+    """Return the object that a full name such as ``torch.nn.ReLU`` stands for.
+
+    Args:
+        full_name: Module and attribute, with dots.
+    """
+    module, _, attribute = full_name.rpartition(".")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def ulp_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return how many floating-point numbers lie between each a and b; two NaNs are 0 apart.
+
+    Args:
+        a: Array of a float or integer dtype. For integers the distance is the difference.
+        b: Array of the same dtype and shape.
+
+    Returns:
+        Array of float64. It is infinite where just one of the two is NaN.
+
+    Raises:
+        TypeError: If the dtypes differ.
+
+    Example:
+        >>> import numpy as np
+        >>> one = np.float32([1, 0])
+        >>> print(ulp_distance(one, np.nextafter(one, np.float32(2), dtype=np.float32)))
+        [1. 1.]
+    """
+    if a.dtype != b.dtype:
+        raise TypeError(f"ulp_distance: the dtypes must agree, got {a.dtype} and {b.dtype}")
+    if a.dtype.kind in "biu":
+        return abs(a.astype(np.float64) - b.astype(np.float64))
+    distance = abs(_rank(a).astype(np.float64) - _rank(b).astype(np.float64))
+    a_nan, b_nan = np.isnan(a), np.isnan(b)
+    return np.where(a_nan & b_nan, 0, np.where(a_nan | b_nan, np.inf, distance))
+
+
+def _rank(x: np.ndarray) -> np.ndarray:
+    """Return the place of each float among all of its dtype, as an integer; both zeros stand at 0."""
+    bits = x.view(f"int{8 * x.dtype.itemsize}").astype(np.int64)
+    magnitude = bits & (2 ** (8 * x.dtype.itemsize - 1) - 1)
+    return np.where(bits < 0, -magnitude, magnitude)
+
+
+def compare(jaxact: np.ndarray, torch: np.ndarray, exact: np.ndarray, exact_ulps: int) -> Comparison:
+    """Compare jaxact's array with torch's, and both with a more precise one where they differ.
+
+    Args:
+        jaxact: jaxact's array.
+        torch: torch's.
+        exact: The same at a higher precision.
+        exact_ulps: How far jaxact may be from ``exact`` where torch is farther.
+    """
+    if jaxact.dtype.kind in "biu":
+        torch = torch.astype(jaxact.dtype)
+    ulps = ulp_distance(jaxact, torch)
+    reference = exact.astype(jaxact.dtype)
+    error = ulp_distance(jaxact, reference)
+    nearer = (error <= exact_ulps) & (error < ulp_distance(torch, reference))
+    if not ulps.any():
+        verdict = "equal"
+    elif (ulps <= TORCH_ULPS).all():
+        verdict = f"within {TORCH_ULPS} ULP"
+    elif ((ulps <= TORCH_ULPS) | nearer).all():
+        verdict = "nearer to exact than torch"
+    else:
+        verdict = "differs"
+    return Comparison(jaxact, torch, int(ulps.max(initial=0)), verdict)
+
+
+def check(sample: Sample) -> Outcome:
+    """Run a documented sample through jaxact and through torch, forward and backward.
+
+    Args:
+        sample: The sample.
+    """
+    row = BY_NAME[sample.function]
+    module = resolve(row.torch_module)(**sample.parameters)
+    x = np.asarray(sample.input)
+    if x.dtype.kind != "f":
+        y = to_numpy(row.function(x, **sample.parameters))
+        torch_y = to_numpy(module(to_torch(x)))
+        output = compare(y, torch_y, torch_y, 0)
+        return Outcome(sample, output, None, _prints_as(y, sample.output))
+    jax_y, jax_dx = _in_jax(row.function, sample.parameters, x)
+    torch_y, torch_dx = _in_torch(module, x, torch.float32)
+    exact_y, exact_dx = _in_torch(module, x, torch.float64)
+    return Outcome(
+        sample,
+        compare(jax_y, torch_y, exact_y, EXACT_ULPS["output"]),
+        compare(jax_dx, torch_dx, exact_dx, EXACT_ULPS["gradient"]),
+        _prints_as(jax_y, sample.output),
+    )
+
+
+def _in_jax(
+    function: Callable[..., jax.Array], parameters: Mapping[str, Any], x: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    y, vjp = jax.vjp(lambda x: function(x, **parameters), to_jax(x.astype(np.float32)))
+    (dx,) = vjp(to_jax(_cotangent(x)))
+    return to_numpy(y), to_numpy(dx)
+
+
+def _in_torch(
+    module: Callable[[torch.Tensor], torch.Tensor], x: np.ndarray, dtype: torch.dtype
+) -> tuple[np.ndarray, np.ndarray]:
+    tensor = to_torch(x, dtype=dtype).requires_grad_()
+    y = module(tensor)
+    (dx,) = torch.autograd.grad(y, tensor, to_torch(_cotangent(x), dtype=dtype))
+    return to_numpy(y), to_numpy(dx)
+
+
+def _cotangent(x: np.ndarray) -> np.ndarray:
+    return np.arange(1, x.size + 1, dtype=np.float32).reshape(x.shape)
+
+
+def _prints_as(y: np.ndarray, documented: tuple[float, ...]) -> bool:
+    return [f"{v:.4f}" for v in y.tolist()] == [f"{v:.4f}" for v in documented]

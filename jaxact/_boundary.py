@@ -1,0 +1,272 @@
+"""The boundary that every public function shares: what it accepts, at which dtype it computes, one jit.
+
+An activation is written as a plain formula on an array. :func:`activation` puts around it what does not
+belong into a formula: wrong arguments refused with a message that helps, PyTorch's dtype rules, float16
+and bfloat16 computed in float32 and rounded once, and one compiled kernel a call.
+"""
+
+import functools
+import inspect
+import operator
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import ArrayLike
+
+P = ParamSpec("P")
+Formula = Callable[Concatenate[jax.Array, P], jax.Array]
+Activation = Callable[Concatenate[ArrayLike, P], jax.Array]
+
+BOOLEAN = frozenset({np.dtype(bool)})
+INTEGERS = frozenset(map(np.dtype, ("uint8", "int8", "int16", "int32", "int64")))
+WIDE_UNSIGNED = frozenset(map(np.dtype, ("uint16", "uint32", "uint64")))
+HALVES = frozenset(map(jnp.dtype, (jnp.float16, jnp.bfloat16)))
+FLOATS = HALVES | frozenset(map(np.dtype, ("float32", "float64")))
+COMPLEX = frozenset(map(np.dtype, ("complex64", "complex128")))
+FLOAT32 = np.dtype("float32")
+
+
+def activation(
+    keeps: frozenset[np.dtype] = FLOATS,
+    *,
+    to_float32: frozenset[np.dtype] = frozenset(),
+    static: tuple[str, ...] = (),
+) -> Callable[[Formula[P]], Activation[P]]:
+    """Make a formula on an array a public function: checked arguments, torch's dtypes, one compiled kernel.
+
+    The first argument of the decorated function is the array. Arguments named in ``static`` are Python
+    values fixed when the function is traced; every other one is a real scalar, a number or a 0-d array,
+    which may be traced and differentiated. The formula sees array and scalars at the dtype at which it
+    computes: float32 for float16 and bfloat16, else the dtype of the result. A static argument called
+    ``dtype`` converts the input first, as in torch's softmax family; the formula need not look at it.
+
+    Args:
+        keeps: The dtypes that are accepted and returned.
+        to_float32: The dtypes that are accepted and converted to float32.
+        static: Names of the arguments that are compile-time constants.
+
+    Returns:
+        The decorator.
+    """
+
+    def decorate(formula: Formula[P]) -> Activation[P]:
+        name = formula.__name__.removeprefix("_")
+        signature = inspect.signature(formula)
+        first, *parameters = signature.parameters
+        scalars = frozenset(parameters).difference(static)
+
+        @functools.partial(jax.jit, static_argnames=static)
+        @functools.wraps(formula)
+        def kernel(x: ArrayLike, /, *args: P.args, **kwargs: P.kwargs) -> jax.Array:
+            try:
+                bound = signature.bind(x, *args, **kwargs)
+            except TypeError as error:
+                raise TypeError(f"{name}() {error}") from None
+            x = jnp.asarray(x)
+            if (requested := bound.arguments.get("dtype")) is not None:
+                x = x.astype(requested_dtype(name, x.dtype, requested))
+            dtype = result_dtype(name, x.dtype, keeps, to_float32)
+            compute = compute_dtype(dtype)
+            bound.arguments[first] = x.astype(compute)
+            for key in bound.arguments.keys() & set(scalars):
+                bound.arguments[key] = lax.convert_element_type(bound.arguments[key], compute)
+            y: jax.Array = formula(*bound.args, **bound.kwargs)
+            return y.astype(dtype)
+
+        @functools.wraps(formula)
+        def call(x: ArrayLike, /, *args: P.args, **kwargs: P.kwargs) -> jax.Array:
+            x = operand(name, x)
+            for key, value in (*zip(parameters, args, strict=False), *kwargs.items()):
+                (check_scalar if key in scalars else check_static)(name, key, value)
+            return kernel(x, *args, **kwargs)
+
+        return call
+
+    return decorate
+
+
+def operand(name: str, x: Any, argument: str = "input") -> Any:
+    """Return ``x`` as something ``jax.jit`` takes for an array, or raise the error that helps.
+
+    Args:
+        name: The public function, for the message.
+        x: A JAX or NumPy array, a number, or an object with ``__jax_array__`` (a Flax variable).
+        argument: What the function calls ``x``, for the message.
+
+    Raises:
+        TypeError: For anything that is no array: a list, a torch tensor, strings, None.
+        OverflowError: For 64-bit NumPy data out of the range of the 32-bit type that JAX holds it in.
+    """
+    if isinstance(x, jax.Array):
+        return x
+    if isinstance(x, (np.ndarray, np.generic)):
+        return _numpy_operand(name, x, argument)
+    if isinstance(x, (bool, int, float, complex)):
+        return x
+    if hasattr(x, "__jax_array__"):
+        return x.__jax_array__()
+    kind = f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
+    if type(x).__module__.partition(".")[0] == "torch":
+        way_out = "convert it with jaxact.interop.to_jax"
+    elif isinstance(x, (list, tuple)):
+        way_out = "wrap it in jax.numpy.asarray"
+    else:
+        way_out = "convert it to an array first"
+    raise TypeError(f"{name}: {argument} must be a JAX or NumPy array or a number, got {kind}; {way_out}")
+
+
+def _numpy_operand(name: str, x: np.ndarray | np.generic, argument: str) -> np.ndarray | np.generic:
+    if x.dtype.kind in "OSUMmT" or x.dtype.names is not None:
+        raise TypeError(
+            f"{name}: {argument} must be numeric, got a NumPy array of dtype {x.dtype}; "
+            "convert it with .astype first"
+        )
+    narrow = jax.dtypes.canonicalize_dtype(x.dtype)
+    if narrow != x.dtype and not fits(x, narrow):
+        raise OverflowError(
+            f"{name}: {argument} is {x.dtype} with values outside {narrow}, in which JAX holds it; "
+            "enable jax_enable_x64 or convert it with .astype first"
+        )
+    return x
+
+
+def fits(x: np.ndarray | np.generic, dtype: np.dtype) -> bool:
+    """Say whether every value of ``x`` is in the range of ``dtype``, up to rounding.
+
+    Args:
+        x: A NumPy array or scalar of a 64-bit type (or complex128).
+        dtype: The narrower type of the same kind.
+    """
+    if np.size(x) == 0:
+        return True
+    if dtype.kind in "iu":
+        info = np.iinfo(dtype)
+        return bool(info.min <= x.min() and x.max() <= info.max)
+    with np.errstate(over="ignore"):
+        return bool((np.isfinite(x.astype(dtype)) == np.isfinite(x)).all())
+
+
+def check_scalar(name: str, argument: str, value: Any) -> None:
+    """Raise unless ``value`` is a real number or a 0-d array of one.
+
+    Args:
+        name: The public function, for the message.
+        argument: The argument's name, for the message.
+        value: What was passed.
+
+    Raises:
+        TypeError: If it is no real scalar.
+        ValueError: If it is an array with axes.
+    """
+    if type(value) is float or type(value) is int:
+        return
+    array = operand(name, value, argument)
+    if isinstance(array, complex) or getattr(array, "dtype", None) in COMPLEX:
+        raise TypeError(f"{name}: {argument} must be a real number, got the complex {value!r}")
+    if np.shape(array) != ():
+        raise ValueError(
+            f"{name}: {argument} must be a number or a 0-d array, got an array of shape {np.shape(array)}; "
+            "use jax.vmap for a batch of them"
+        )
+
+
+def check_static(name: str, argument: str, value: Any) -> None:
+    """Raise unless ``value`` can be a compile-time constant.
+
+    Args:
+        name: The public function, for the message.
+        argument: The argument's name, for the message.
+        value: What was passed.
+
+    Raises:
+        TypeError: If it is a traced array, or not hashable.
+    """
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(
+            f"{name}: {argument} must be a Python value known when tracing, got a traced array; "
+            "mark it static in jax.jit (static_argnames) or close over it"
+        )
+    try:
+        hash(value)
+    except TypeError:
+        raise TypeError(f"{name}: {argument} cannot be a {type(value).__name__}, got {value!r}") from None
+
+
+def result_dtype(
+    name: str, dtype: np.dtype, keeps: frozenset[np.dtype], to_float32: frozenset[np.dtype] = frozenset()
+) -> np.dtype:
+    """Return the dtype that ``name`` gives back for an input of ``dtype``.
+
+    Args:
+        name: The public function, for the message.
+        dtype: The input's dtype.
+        keeps: The dtypes that are accepted and returned.
+        to_float32: The dtypes that are accepted and converted to float32.
+
+    Raises:
+        TypeError: If the function does not accept ``dtype``.
+    """
+    if dtype in keeps:
+        return dtype
+    if dtype in to_float32:
+        return FLOAT32
+    accepted = ", ".join(sorted(map(str, keeps | to_float32)))
+    raise TypeError(f"{name}: input of dtype {dtype} is not accepted, only {accepted}; convert it with .astype")
+
+
+def requested_dtype(name: str, given: np.dtype, dtype: Any) -> np.dtype:
+    """Return the dtype that the argument ``dtype`` asks for.
+
+    Args:
+        name: The public function, for the message.
+        given: The input's own dtype.
+        dtype: A dtype as NumPy and JAX spell them.
+
+    Raises:
+        TypeError: If ``dtype`` is no dtype (a torch dtype, say), or ``given`` is complex and it is not.
+        ValueError: If JAX cannot hold ``dtype`` now, as float64 without x64.
+    """
+    try:
+        wanted: np.dtype = jnp.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"{name}: dtype must be a JAX or NumPy dtype such as jax.numpy.float32, got {dtype}") from None
+    if jax.dtypes.canonicalize_dtype(wanted) != wanted:
+        raise ValueError(f"{name}: dtype {wanted} needs 64-bit mode; set jax_enable_x64, or ask for a 32-bit dtype")
+    if given in COMPLEX and wanted not in COMPLEX:
+        raise TypeError(f"{name}: a {given} input cannot be converted to {wanted}; take .real first")
+    return wanted
+
+
+def compute_dtype(dtype: np.dtype) -> np.dtype:
+    """Return the dtype to compute at: float32 for float16 and bfloat16, else ``dtype`` itself."""
+    return FLOAT32 if dtype in HALVES else dtype
+
+
+def canonical_dim(name: str, dim: Any, ndim: int) -> int:
+    """Return ``dim`` as an axis counted from 0.
+
+    A 0-d array counts as having one axis, as in torch.
+
+    Args:
+        name: The public function, for the message.
+        dim: The axis, negative to count from the end.
+        ndim: Number of axes of the input.
+
+    Raises:
+        TypeError: If ``dim`` is no integer.
+        ValueError: If it is out of range.
+    """
+    try:
+        if isinstance(dim, (bool, np.bool_)):
+            raise TypeError
+        axis = operator.index(dim)
+    except TypeError:
+        raise TypeError(f"{name}: dim must be an int, the axis to work along, got {dim!r}") from None
+    axes = max(ndim, 1)
+    if not -axes <= axis < axes:
+        raise ValueError(f"{name}: dim must be in [{-axes}, {axes - 1}] for an input of {ndim} axes, got {dim}")
+    return axis % axes

@@ -1,0 +1,5 @@
+"""The accurate kernels that the families share, a module for each family.
+
+Each kernel works on float32 and float64 arrays, at the dtype it is given, and carries its derivative as a
+rule of its own, so that neither loses the tails that the textbook formulas lose.
+"""

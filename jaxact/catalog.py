@@ -1,0 +1,129 @@
+"""The catalog: one row of facts about each activation, which the tests, the tables and the docs walk.
+
+A row never wraps or makes a function; it names one and says what is known of it. Parameters are keyword
+arguments by name, the same for jaxact and for torch.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+
+from jaxact import normalizing, rectifiers, sigmoidal
+
+
+@dataclass(frozen=True)
+class Activation:
+    """What is known of one activation.
+
+    Attributes:
+        function: The function.
+        torch_function: Its counterpart's full name.
+        torch_module: The full name of the module class that torch has for it.
+        family: The family it belongs to, the name of its module in jaxact.
+        range: The values it takes, as an interval.
+        use_case: Where it is used.
+        advantages: Why.
+        parameters: The parameters to show and test it at; empty where the defaults say it all.
+        kinks: Where it, or its derivative, is not smooth at these parameters.
+    """
+
+    function: Callable[..., jax.Array]
+    torch_function: str
+    torch_module: str
+    family: str
+    range: str
+    use_case: str
+    advantages: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    kinks: tuple[float, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The function's public name."""
+        return self.function.__name__
+
+
+CATALOG = (
+    Activation(
+        function=rectifiers.relu,
+        torch_function="torch.nn.functional.relu",
+        torch_module="torch.nn.ReLU",
+        family="rectifiers",
+        range="[0, inf)",
+        use_case="hidden layers",
+        advantages="fast, avoids vanishing gradients",
+        kinks=(0.0,),
+    ),
+    Activation(
+        function=rectifiers.leaky_relu,
+        torch_function="torch.nn.functional.leaky_relu",
+        torch_module="torch.nn.LeakyReLU",
+        family="rectifiers",
+        range="(-inf, inf)",
+        use_case="hidden layers",
+        advantages="solves the dying-ReLU problem",
+        parameters={"negative_slope": 0.1},
+        kinks=(0.0,),
+    ),
+    Activation(
+        function=sigmoidal.sigmoid,
+        torch_function="torch.sigmoid",
+        torch_module="torch.nn.Sigmoid",
+        family="sigmoidal",
+        range="(0, 1)",
+        use_case="binary classification",
+        advantages="outputs probabilities",
+    ),
+    Activation(
+        function=sigmoidal.tanh,
+        torch_function="torch.tanh",
+        torch_module="torch.nn.Tanh",
+        family="sigmoidal",
+        range="(-1, 1)",
+        use_case="hidden layers",
+        advantages="zero-centred output",
+    ),
+    Activation(
+        function=normalizing.softmax,
+        torch_function="torch.nn.functional.softmax",
+        torch_module="torch.nn.Softmax",
+        family="normalizing",
+        range="(0, 1)",
+        use_case="multi-class output",
+        advantages="probability distribution",
+        parameters={"dim": -1},
+    ),
+)
+
+BY_NAME = {row.name: row for row in CATALOG}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A documented sample: what an activation gives for an input, as PyTorch prints it to four decimals.
+
+    Attributes:
+        function: The function's name.
+        input: The numbers that go in; integers stay integers.
+        output: The numbers that come out.
+        parameters: The parameters they were documented for.
+    """
+
+    function: str
+    input: tuple[float, ...]
+    output: tuple[float, ...]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+_MIXED = (-1.0, 2.0, -3.0, 4.0, 0.0)
+
+SAMPLES = (
+    Sample("relu", _MIXED, (0.0, 2.0, 0.0, 4.0, 0.0)),
+    Sample("relu", (-1, 2, -3, 4, 0), (0, 2, 0, 4, 0)),
+    Sample("leaky_relu", _MIXED, (-0.1, 2.0, -0.3, 4.0, 0.0), {"negative_slope": 0.1}),
+    Sample("sigmoid", _MIXED, (0.2689, 0.8808, 0.0474, 0.9820, 0.5)),
+    Sample("tanh", _MIXED, (-0.7616, 0.9640, -0.9951, 0.9993, 0.0)),
+    Sample("softmax", (1.0, 2.0, 3.0, 4.0, 5.0), (0.0117, 0.0317, 0.0861, 0.2341, 0.6364), {"dim": 0}),
+)

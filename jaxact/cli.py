@@ -1,0 +1,131 @@
+"""The command line: ``jaxact check`` and ``jaxact table``."""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from jaxact import __version__
+from jaxact.catalog import CATALOG, SAMPLES
+
+if TYPE_CHECKING:
+    from jaxact.interop.parity import Comparison, Outcome
+
+app = typer.Typer(
+    name="jaxact",
+    help="Every activation of torch.nn in pure jax.numpy, proven equal to PyTorch.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read, not a table.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"jaxact {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def check(as_json: AsJson = False) -> None:
+    """Cross-check the documented samples against the installed PyTorch; exit with 1 if anything differs."""
+    try:
+        from jaxact.interop import parity
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        typer.echo(
+            "jaxact check compares with PyTorch, which is not installed; "
+            "install it with: pip install 'jaxact[torch]'",
+            err=True,
+        )
+        raise typer.Exit(2) from None
+    outcomes = [parity.check(sample) for sample in SAMPLES]
+    if as_json:
+        typer.echo(json.dumps([_record(outcome) for outcome in outcomes], indent=2))
+    else:
+        _print_check(outcomes)
+    if not all(outcome.passed for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+@app.command()
+def table(as_json: AsJson = False) -> None:
+    """Print the comparison of the activations: range, use case, advantages."""
+    fields = ("function", "range", "use case", "advantages")
+    rows = [(row.name, row.range, row.use_case, row.advantages) for row in CATALOG]
+    if as_json:
+        typer.echo(json.dumps([dict(zip(fields, row, strict=True)) for row in rows], indent=2))
+        return
+    printed = Table(*fields)
+    for row in rows:
+        printed.add_row(*row)
+    Console().print(printed)
+
+
+def _print_check(outcomes: "list[Outcome]") -> None:
+    import jax
+    import torch
+
+    printed = Table(
+        "function", "input", "", "jaxact", "torch", "max ULP", "verdict",
+        title=f"jaxact {__version__} on JAX {jax.__version__} against PyTorch {torch.__version__}",
+        caption="gradient: of sum(c * output), c = 1, 2, ..., n",
+    )  # fmt: skip
+    for outcome in outcomes:
+        arguments = ", ".join(f"{key}={value}" for key, value in outcome.sample.parameters.items())
+        name = outcome.sample.function + (f"({arguments})" if arguments else "")
+        output = outcome.output.verdict if outcome.documented else "differs from the documented output"
+        printed.add_row(name, _four_decimals(outcome.sample.input), *_cells("output", outcome.output), output)
+        if outcome.gradient is not None:
+            printed.add_row("", "", *_cells("gradient", outcome.gradient), outcome.gradient.verdict)
+        printed.add_section()
+    Console().print(printed)
+    failed = sum(not outcome.passed for outcome in outcomes)
+    typer.echo(f"{len(outcomes) - failed} of {len(outcomes)} samples agree with PyTorch")
+
+
+def _cells(what: str, comparison: "Comparison") -> tuple[str, str, str, str]:
+    return (
+        what,
+        _four_decimals(comparison.jaxact.tolist()),
+        _four_decimals(comparison.torch.tolist()),
+        str(comparison.ulps),
+    )
+
+
+def _four_decimals(values: "list[float] | tuple[float, ...]") -> str:
+    return "[" + " ".join(str(v) if isinstance(v, int) else f"{v:.4f}" for v in values) + "]"
+
+
+def _record(outcome: "Outcome") -> dict[str, Any]:
+    def record(comparison: "Comparison") -> dict[str, Any]:
+        return {
+            "jaxact": comparison.jaxact.tolist(),
+            "torch": comparison.torch.tolist(),
+            "ulps": comparison.ulps,
+            "verdict": comparison.verdict,
+        }
+
+    return {
+        "function": outcome.sample.function,
+        "parameters": dict(outcome.sample.parameters),
+        "input": list(outcome.sample.input),
+        "documented": list(outcome.sample.output),
+        "prints_as_documented": outcome.documented,
+        "output": record(outcome.output),
+        "gradient": None if outcome.gradient is None else record(outcome.gradient),
+        "passed": outcome.passed,
+    }

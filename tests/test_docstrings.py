@@ -1,0 +1,37 @@
+"""Docstrings: every example runs and prints what it says; every public function has what a reader needs."""
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+from oracle import ROWS
+
+import jaxact
+import jaxact.interop
+
+MODULES = sorted(
+    module.name
+    for package in (jaxact, jaxact.interop)
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    if module.name != "jaxact.__main__"
+)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_run(name):
+    failed, _ = doctest.testmod(importlib.import_module(name))
+    assert failed == 0
+
+
+@pytest.mark.parametrize("section", ["Args:", "Returns:", "Raises:", "Example:", "See Also:", "References:", ".. math::"])
+@pytest.mark.parametrize("row", ROWS)
+def test_sections(row, section):
+    assert section in row.function.__doc__
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_names_the_torch_counterpart(row):
+    assert row.torch_function in row.function.__doc__
+    assert row.torch_module in row.function.__doc__
+    assert f"jaxact.{row.name}(" in row.function.__doc__

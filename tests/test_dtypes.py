@@ -1,0 +1,87 @@
+"""dtypes: the same accepted, the same refused, the same returned as in torch; halves rounded once."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from oracle import ROWS, torch_value
+
+DTYPES = (
+    "bool", "uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64",
+    "float16", "bfloat16", "float32", "float64", "complex64", "complex128",
+)  # fmt: skip
+HALVES = {"float16": np.float16, "bfloat16": jnp.bfloat16}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("row", ROWS)
+def test_accepted_refused_and_returned_as_in_torch(row, dtype, x64):
+    x = np.array([[1, 0, 2, 3]]).astype(jnp.dtype(dtype))
+    try:
+        expected = torch_value(row, x).dtype
+    except (RuntimeError, TypeError):  # NotImplementedError is a RuntimeError
+        with pytest.raises(TypeError, match=f"^{row.name}: .*{dtype}"):
+            row.function(jnp.asarray(x), **row.parameters)
+    else:
+        assert row.function(jnp.asarray(x), **row.parameters).dtype == expected
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("row", ROWS)
+class TestHalves:
+    def test_value_is_the_rounded_float32_value(self, row, dtype):
+        half = HALVES[dtype]
+        x = np.arange(2**16, dtype=np.uint16).view(half)[:, None]
+        expected = np.asarray(row.function(x.astype(np.float32), **row.parameters))
+        with np.errstate(over="ignore"):
+            np.testing.assert_array_equal(row.function(x, **row.parameters), expected.astype(half))
+
+    def test_gradient_is_the_rounded_float32_gradient(self, row, dtype):
+        half = HALVES[dtype]
+        x = np.linspace(-20, 20, 4001).astype(half).reshape(-1, 1)
+        f = lambda x: row.function(x, **row.parameters)  # noqa: E731
+        c = np.random.default_rng(0).standard_normal(x.shape).astype(half)
+        _, vjp = jax.vjp(f, x)
+        _, vjp32 = jax.vjp(f, x.astype(np.float32))
+        expected = np.asarray(vjp32(jnp.asarray(c.astype(np.float32)))[0]).astype(half)
+        np.testing.assert_array_equal(vjp(jnp.asarray(c))[0], expected)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("slope", [0.1, 1, np.float64(0.1), np.float32(0.1)], ids=repr)
+def test_a_parameter_never_widens_the_result(dtype, slope, x64):
+    import jaxact
+
+    x = jnp.array([-1.0, 2.0], dtype)
+    assert jaxact.leaky_relu(x, slope).dtype == dtype
+    assert jaxact.leaky_relu(x, jnp.asarray(slope)).dtype == dtype
+
+
+@pytest.mark.parametrize("x", [3, 3.5, True, 1j, np.float32(2), np.int64(2)], ids=repr)
+def test_numbers_are_taken_as_jax_numpy_takes_them(x):
+    import jaxact
+
+    y = jaxact.sigmoid(x)
+    assert y.shape == ()
+    assert y.dtype == (np.complex64 if isinstance(x, complex) else np.float32)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, "float32", np.dtype("float32"), np.float32], ids=repr)
+@pytest.mark.parametrize("given", ["int32", "bool", "bfloat16", "float16"])
+def test_softmax_converts_first(dtype, given):
+    import jaxact
+
+    x = np.array([0, 1, 1, 0]).astype(jnp.dtype(given))
+    y = jaxact.softmax(x, 0, dtype=dtype)
+    assert y.dtype == np.float32
+    np.testing.assert_array_equal(y, jaxact.softmax(x.astype(np.float32), 0))
+
+
+def test_softmax_to_bfloat16_rounds_the_input_as_torch_does():
+    import jaxact
+
+    x = np.random.default_rng(0).standard_normal((8, 16)).astype(np.float32)
+    ours = jaxact.softmax(x, -1, dtype=jnp.bfloat16).astype(jnp.float32)
+    theirs = torch.softmax(torch.tensor(x), -1, dtype=torch.bfloat16).float().numpy()
+    np.testing.assert_allclose(ours, theirs, rtol=2**-8)

@@ -1,0 +1,105 @@
+"""Gradients: torch's autograd at the same points, kinks included; the tails where torch's vanish."""
+
+import jax
+import jax.numpy as jnp
+import mpmath
+import numpy as np
+import pytest
+import torch
+from jax.test_util import check_grads
+from oracle import ROWS, names, special_points, spread, torch_gradient
+
+from jaxact.catalog import BY_NAME
+from jaxact.interop.parity import resolve
+
+
+def gradient(row, x, cotangent, **parameters):
+    """Return jaxact's gradient at x for the cotangent."""
+    y, vjp = jax.vjp(lambda x: row.function(x, **(dict(row.parameters) | parameters)), jnp.asarray(x))
+    return np.asarray(vjp(jnp.asarray(cotangent))[0])
+
+
+@pytest.mark.parametrize("row", ROWS)
+class TestGradients:
+    @pytest.mark.parametrize("shape", [(), (0,), (7,), (3, 5), (2, 3, 4), (2, 3, 4, 5)], ids=str)
+    def test_random_inputs(self, row, shape):
+        rng = np.random.default_rng(0)
+        x, cotangent = spread(rng, shape, high=3), rng.standard_normal(shape).astype(np.float32)
+        exact = torch_gradient(row, x, cotangent, torch.float64)
+        # float32 rounding of products and, in softmax, of a sum over the cotangents
+        np.testing.assert_allclose(gradient(row, x, cotangent), exact, rtol=1e-6, atol=1e-7)
+
+    def test_special_points(self, row):
+        x = special_points(row)[:, None]
+        cotangent = np.random.default_rng(1).standard_normal(x.shape).astype(np.float32)
+        exact = torch_gradient(row, x, cotangent, torch.float64)
+        np.testing.assert_allclose(gradient(row, x, cotangent), exact, rtol=1e-6, atol=1e-12)
+
+    def test_jvp_equals_vjp(self, row):
+        x = special_points(row)
+        direction = np.random.default_rng(2).standard_normal(x.shape).astype(np.float32)
+        elementwise = jax.vmap(lambda x: row.function(x, **row.parameters))
+        _, forward = jax.jvp(elementwise, (x,), (direction,))
+        _, vjp = jax.vjp(elementwise, x)
+        np.testing.assert_array_equal(forward, vjp(jnp.asarray(direction))[0])
+
+    def test_second_order(self, row, x64):
+        x = np.random.default_rng(3).uniform(0.1, 3, (3, 4)) * np.array([-1.0, 1.0, 1.0, -1.0])
+        check_grads(lambda x: row.function(x, **row.parameters), (x,), order=2, modes=("fwd", "rev"))
+
+    def test_second_derivative_is_torchs_double_backward(self, row, x64):
+        x = np.random.default_rng(4).uniform(-4, 4, (2, 5))
+        c = np.random.default_rng(5).standard_normal((2, 5))
+        second = jax.grad(lambda x: jnp.sum(jnp.sin(gradient_traced(row, x, c))))(x)
+        np.testing.assert_allclose(second, torch_second(row, x, c), rtol=1e-9, atol=1e-12)
+
+
+def gradient_traced(row, x, cotangent):
+    """Return the gradient as a traced function of x."""
+    _, vjp = jax.vjp(lambda x: row.function(x, **row.parameters), x)
+    return vjp(jnp.asarray(cotangent))[0]
+
+
+def torch_second(row, x, cotangent):
+    """Return torch's gradient of sum(sin(gradient))."""
+    tensor = torch.tensor(x, requires_grad=True)
+    y = resolve(row.torch_function)(tensor, **row.parameters)
+    (dx,) = torch.autograd.grad(y, tensor, torch.tensor(cotangent), create_graph=True)
+    total = dx.sin().sum()
+    if not total.requires_grad:  # a piecewise linear function
+        return np.zeros_like(x)
+    return torch.autograd.grad(total, tensor)[0].numpy()
+
+
+@pytest.mark.parametrize("cotangent", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("row", names("relu", "leaky_relu"))
+def test_infinite_cotangents_as_in_torch(row, cotangent):
+    x = np.float32([-1, 0, 1, np.inf, -np.inf])
+    c = np.full_like(x, cotangent)
+    np.testing.assert_array_equal(gradient(row, x, c), torch_gradient(row, x, c))
+
+
+def test_gradient_of_a_learned_slope():
+    x, c = np.float32([-2, -0.5, 0, 3, np.inf]), np.float32([1, 2, 3, 4, 5])
+    row = BY_NAME["leaky_relu"]
+    ds = jax.grad(lambda slope: jnp.sum(row.function(x, slope) * c, where=np.isfinite(x)))(0.3)
+    assert float(ds) == -3.0  # the sum of c * x below 0
+    _, tangent = jax.jvp(lambda x: row.function(x, np.inf), (jnp.float32(3),), (jnp.float32(1),))
+    assert float(tangent) == 1.0
+
+
+EXACT_DERIVATIVES = {
+    "sigmoid": lambda x: mpmath.exp(-x) / (1 + mpmath.exp(-x)) ** 2,
+    "tanh": lambda x: mpmath.sech(x) ** 2,
+}
+
+
+@pytest.mark.parametrize("row", names(*EXACT_DERIVATIVES))
+def test_derivatives_keep_their_tails(row):
+    limit = {"sigmoid": 87, "tanh": 43.5}[row.name]  # beyond, the derivative is subnormal
+    x = np.linspace(-limit, limit, 997, dtype=np.float32)
+    derivative = np.asarray(jax.vmap(jax.grad(row.function))(x), np.float64)
+    with mpmath.workprec(120):
+        exact = np.array([float(EXACT_DERIVATIVES[row.name](mpmath.mpf(float(v)))) for v in x])
+    ulp = np.spacing(np.abs(exact).astype(np.float32)).astype(np.float64)
+    assert (np.abs(derivative - exact) <= 4 * ulp).all()
