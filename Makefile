@@ -17,8 +17,10 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# mypy looks for jaxact.interop inside jaxact: it is given the two folders as they are installed.
 types: .venv/installed
-	$(BIN)/mypy jaxact interop
+	rm -rf build/types && mkdir -p build/types && cp -r jaxact build/types/ && cp -r interop build/types/jaxact/
+	$(BIN)/mypy build/types/jaxact
 
 test-checkout: .venv/installed
 	$(BIN)/pytest $(PYTEST_FLAGS)

@@ -5,8 +5,30 @@ of facts about each function, and :mod:`jaxact.interop` moves tensors between JA
 """
 
 from jaxact._version import __version__
-from jaxact.normalizing import softmax
-from jaxact.rectifiers import leaky_relu, relu
-from jaxact.sigmoidal import sigmoid, tanh
+from jaxact.normalizing import gumbel_softmax, log_softmax, softmax, softmax2d, softmin
+from jaxact.gated import gelu, glu, mish, silu
+from jaxact.rectifiers import leaky_relu, prelu, relu, relu6, rrelu, threshold
+from jaxact.sigmoidal import sigmoid, softsign, tanh, tanhshrink
 
-__all__ = ["__version__", "leaky_relu", "relu", "sigmoid", "softmax", "tanh"]
+__all__ = [
+    "__version__",
+    "gelu",
+    "glu",
+    "gumbel_softmax",
+    "leaky_relu",
+    "log_softmax",
+    "mish",
+    "prelu",
+    "relu",
+    "relu6",
+    "rrelu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softmax2d",
+    "softmin",
+    "softsign",
+    "tanh",
+    "tanhshrink",
+    "threshold",
+]

@@ -17,6 +17,9 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
+# A real scalar parameter: a number or a 0-d array.
+Scalar = float | np.floating[Any] | np.integer[Any] | jax.Array
+
 P = ParamSpec("P")
 Formula = Callable[Concatenate[jax.Array, P], jax.Array]
 Activation = Callable[Concatenate[ArrayLike, P], jax.Array]
@@ -29,64 +32,113 @@ FLOATS = HALVES | frozenset(map(np.dtype, ("float32", "float64")))
 COMPLEX = frozenset(map(np.dtype, ("complex64", "complex128")))
 FLOAT32 = np.dtype("float32")
 
+# The types of JAX's arrays and tracers met so far: asking isinstance(x, jax.Array) takes a tenth of an eager call.
+_ARRAY_TYPES: set[type] = set()
+
 
 def activation(
     keeps: frozenset[np.dtype] = FLOATS,
     *,
     to_float32: frozenset[np.dtype] = frozenset(),
     static: tuple[str, ...] = (),
+    arrays: tuple[str, ...] = (),
+    check: Callable[..., None] | None = None,
 ) -> Callable[[Formula[P]], Activation[P]]:
     """Make a formula on an array a public function: checked arguments, torch's dtypes, one compiled kernel.
 
     The first argument of the decorated function is the array. Arguments named in ``static`` are Python
-    values fixed when the function is traced; every other one is a real scalar, a number or a 0-d array,
-    which may be traced and differentiated. The formula sees array and scalars at the dtype at which it
-    computes: float32 for float16 and bfloat16, else the dtype of the result. A static argument called
-    ``dtype`` converts the input first, as in torch's softmax family; the formula need not look at it.
+    values fixed when the function is traced; those named in ``arrays`` are arrays of their own shape; every
+    other one is a real scalar, a number or a 0-d array, which may be traced and differentiated. The formula
+    sees array and scalars at the dtype at which it computes: float32 for float16 and bfloat16, else the dtype
+    of the result. A static argument called ``dtype`` converts the input first, as in torch's softmax family;
+    the formula need not look at it.
 
     Args:
         keeps: The dtypes that are accepted and returned.
         to_float32: The dtypes that are accepted and converted to float32.
         static: Names of the arguments that are compile-time constants.
+        arrays: Names of the arguments that are arrays. A float one must have the dtype of the first argument and
+            comes at the dtype at which the formula computes; a PRNG key, called ``key``, comes as it is.
+        check: Looks at the values of the arguments, and raises. It is called with them before they are traced, if
+            there are any beside the first, and must take a traced one on trust.
 
     Returns:
         The decorator.
     """
 
     def decorate(formula: Formula[P]) -> Activation[P]:
-        name = formula.__name__.removeprefix("_")
+        name = formula.__name__
         signature = inspect.signature(formula)
-        first, *parameters = signature.parameters
-        scalars = frozenset(parameters).difference(static)
+        first, *names = signature.parameters
+        accepted = frozenset(names)
+        required = frozenset(key for key in names if signature.parameters[key].default is inspect.Parameter.empty)
+        static_names = frozenset(static)
+        scalars = accepted.difference(static, arrays)
 
         @functools.partial(jax.jit, static_argnames=static)
         @functools.wraps(formula)
         def kernel(x: ArrayLike, /, *args: P.args, **kwargs: P.kwargs) -> jax.Array:
-            try:
-                bound = signature.bind(x, *args, **kwargs)
-            except TypeError as error:
-                raise TypeError(f"{name}() {error}") from None
+            bound = bind(x, *args, **kwargs)
             x = jnp.asarray(x)
             if (requested := bound.arguments.get("dtype")) is not None:
                 x = x.astype(requested_dtype(name, x.dtype, requested))
             dtype = result_dtype(name, x.dtype, keeps, to_float32)
             compute = compute_dtype(dtype)
             bound.arguments[first] = x.astype(compute)
-            for key in bound.arguments.keys() & set(scalars):
-                bound.arguments[key] = lax.convert_element_type(bound.arguments[key], compute)
+            for key in bound.arguments.keys() & scalars:
+                bound.arguments[key] = real_scalar(name, key, bound.arguments[key], compute)
+            for key in bound.arguments.keys() & set(arrays):
+                bound.arguments[key] = matching_array(name, key, bound.arguments[key], dtype)
             y: jax.Array = formula(*bound.args, **bound.kwargs)
             return y.astype(dtype)
 
         @functools.wraps(formula)
         def call(x: ArrayLike, /, *args: P.args, **kwargs: P.kwargs) -> jax.Array:
-            x = operand(name, x)
-            for key, value in (*zip(parameters, args, strict=False), *kwargs.items()):
-                (check_scalar if key in scalars else check_static)(name, key, value)
-            return kernel(x, *args, **kwargs)
+            # Each line here costs every eager call some percent, so what needs no look is passed by.
+            if type(x) not in _ARRAY_TYPES:
+                x = operand(name, x)
+            if args or kwargs:
+                return kernel(x, **parameters(x, args, kwargs))
+            return kernel(x)
+
+        def bind(*args: Any, **kwargs: Any) -> inspect.BoundArguments:
+            try:
+                return signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise TypeError(f"{name}() {error}") from None
+
+        def parameters(x: ArrayLike, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+            given = dict(zip(names, args, strict=False)) | kwargs
+            if len(given) != len(args) + len(kwargs) or not required <= given.keys() <= accepted:
+                bind(x, *args, **kwargs)  # raises
+            for key, value in given.items():
+                if key in static_names:
+                    static_argument(name, value, key)
+                elif type(value) is not float and not (value is None and key in arrays):
+                    given[key] = operand(name, value, key)
+            if check is not None:
+                check(x, **given)
+            if not isinstance(x, jax.core.Tracer):
+                for key in given.keys() - static_names:
+                    given[key] = _constant(given[key])
+            return given
 
         return call
 
     return decorate
+
+
+def _constant(value: Any) -> Any:
+    """Return a number as an array on the device: as a number, jax.jit would bring it there at every call."""
+    if type(value) is float and value != 0:  # a cache cannot tell 0.0 from -0.0
+        return _cached_constant(value, jax.config.jax_enable_x64)
+    return value
+
+
+@functools.lru_cache(maxsize=1024)
+def _cached_constant(value: float, x64: bool) -> jax.Array:
+    with jax.ensure_compile_time_eval():
+        return jnp.asarray(value)
 
 
 def operand(name: str, x: Any, argument: str = "input") -> Any:
@@ -102,6 +154,7 @@ def operand(name: str, x: Any, argument: str = "input") -> Any:
         OverflowError: For 64-bit NumPy data out of the range of the 32-bit type that JAX holds it in.
     """
     if isinstance(x, jax.Array):
+        _ARRAY_TYPES.add(type(x))
         return x
     if isinstance(x, (np.ndarray, np.generic)):
         return _numpy_operand(name, x, argument)
@@ -122,8 +175,7 @@ def operand(name: str, x: Any, argument: str = "input") -> Any:
 def _numpy_operand(name: str, x: np.ndarray | np.generic, argument: str) -> np.ndarray | np.generic:
     if x.dtype.kind in "OSUMmT" or x.dtype.names is not None:
         raise TypeError(
-            f"{name}: {argument} must be numeric, got a NumPy array of dtype {x.dtype}; "
-            "convert it with .astype first"
+            f"{name}: {argument} must be numeric, got a NumPy array of dtype {x.dtype}; convert it with .astype first"
         )
     narrow = jax.dtypes.canonicalize_dtype(x.dtype)
     if narrow != x.dtype and not fits(x, narrow):
@@ -150,37 +202,84 @@ def fits(x: np.ndarray | np.generic, dtype: np.dtype) -> bool:
         return bool((np.isfinite(x.astype(dtype)) == np.isfinite(x)).all())
 
 
-def check_scalar(name: str, argument: str, value: Any) -> None:
-    """Raise unless ``value`` is a real number or a 0-d array of one.
+def real_scalar(name: str, argument: str, value: jax.Array, dtype: np.dtype) -> jax.Array:
+    """Return ``value`` at ``dtype``, or raise if it is no real scalar.
 
     Args:
         name: The public function, for the message.
         argument: The argument's name, for the message.
-        value: What was passed.
+        value: What was passed, as an array.
+        dtype: The dtype at which the function computes.
 
     Raises:
-        TypeError: If it is no real scalar.
-        ValueError: If it is an array with axes.
+        TypeError: If it is complex.
+        ValueError: If it has axes.
     """
-    if type(value) is float or type(value) is int:
-        return
-    array = operand(name, value, argument)
-    if isinstance(array, complex) or getattr(array, "dtype", None) in COMPLEX:
-        raise TypeError(f"{name}: {argument} must be a real number, got the complex {value!r}")
-    if np.shape(array) != ():
+    value = jnp.asarray(value)
+    if value.dtype in COMPLEX:
+        raise TypeError(f"{name}: {argument} must be a real number, got one of dtype {value.dtype}")
+    if value.ndim:
         raise ValueError(
-            f"{name}: {argument} must be a number or a 0-d array, got an array of shape {np.shape(array)}; "
+            f"{name}: {argument} must be a number or a 0-d array, got an array of shape {value.shape}; "
             "use jax.vmap for a batch of them"
         )
+    return lax.convert_element_type(value, dtype)
 
 
-def check_static(name: str, argument: str, value: Any) -> None:
-    """Raise unless ``value`` can be a compile-time constant.
+def matching_array(name: str, argument: str, value: Any, dtype: np.dtype) -> Any:
+    """Return an array argument at the dtype at which ``dtype`` is computed, or a PRNG key as it is.
 
     Args:
         name: The public function, for the message.
         argument: The argument's name, for the message.
+        value: What was passed: an array, a number, a PRNG key or None.
+        dtype: The dtype that an array must have.
+
+    Raises:
+        TypeError: If the dtypes differ.
+    """
+    if value is None or argument == "key":
+        return value
+    value = jnp.asarray(value)
+    if value.dtype != dtype and not value.weak_type:
+        raise TypeError(
+            f"{name}: {argument} must have the input's dtype {dtype}, got {value.dtype}; convert one with .astype"
+        )
+    return value.astype(compute_dtype(dtype))
+
+
+def known(*values: Any) -> bool:
+    """Say whether all values are known now, none of them a tracer or an array with axes."""
+    return not any(isinstance(value, jax.core.Tracer) or np.ndim(value) for value in values)
+
+
+def require_representable(name: str, x: Any, **parameters: Any) -> None:
+    """Raise ``OverflowError`` unless the dtype of ``x``, if it is an integer one, can hold each parameter.
+
+    Args:
+        name: The public function, for the message.
+        x: The input.
+        parameters: Real scalars; a traced one is taken on trust.
+    """
+    dtype = getattr(x, "dtype", None)
+    if dtype not in INTEGERS:
+        return
+    info = np.iinfo(jax.dtypes.canonicalize_dtype(dtype))
+    for argument, value in parameters.items():
+        if known(value) and not info.min <= value <= info.max:
+            raise OverflowError(
+                f"{name}: {argument} must be in the range of the input's dtype {dtype}, [{info.min}, {info.max}], "
+                f"got {value}"
+            )
+
+
+def static_argument(name: str, value: Any, argument: str) -> Any:
+    """Return ``value``, or raise if it can be no compile-time constant.
+
+    Args:
+        name: The public function, for the message.
         value: What was passed.
+        argument: The argument's name, for the message.
 
     Raises:
         TypeError: If it is a traced array, or not hashable.
@@ -194,6 +293,7 @@ def check_static(name: str, argument: str, value: Any) -> None:
         hash(value)
     except TypeError:
         raise TypeError(f"{name}: {argument} cannot be a {type(value).__name__}, got {value!r}") from None
+    return value
 
 
 def result_dtype(

@@ -19,8 +19,8 @@ class Activation:
 
     Attributes:
         function: The function.
-        torch_function: Its counterpart's full name.
-        torch_module: The full name of the module class that torch has for it.
+        torch_function: The full name of torch's function, if it has one.
+        torch_module: The full name of torch's module class, if it has one.
         family: The family it belongs to, the name of its module in jaxact.
         range: The values it takes, as an interval.
         use_case: Where it is used.
@@ -30,8 +30,8 @@ class Activation:
     """
 
     function: Callable[..., jax.Array]
-    torch_function: str
-    torch_module: str
+    torch_function: str | None
+    torch_module: str | None
     family: str
     range: str
     use_case: str
@@ -57,6 +57,16 @@ CATALOG = (
         kinks=(0.0,),
     ),
     Activation(
+        function=rectifiers.relu6,
+        torch_function="torch.nn.functional.relu6",
+        torch_module="torch.nn.ReLU6",
+        family="rectifiers",
+        range="[0, 6]",
+        use_case="mobile networks",
+        advantages="bounded, safe at low precision",
+        kinks=(0.0, 6.0),
+    ),
+    Activation(
         function=rectifiers.leaky_relu,
         torch_function="torch.nn.functional.leaky_relu",
         torch_module="torch.nn.LeakyReLU",
@@ -66,6 +76,38 @@ CATALOG = (
         advantages="solves the dying-ReLU problem",
         parameters={"negative_slope": 0.1},
         kinks=(0.0,),
+    ),
+    Activation(
+        function=rectifiers.prelu,
+        torch_function="torch.nn.functional.prelu",
+        torch_module="torch.nn.PReLU",
+        family="rectifiers",
+        range="(-inf, inf)",
+        use_case="deep convolutional networks",
+        advantages="learns its slope",
+        parameters={"weight": 0.25},
+        kinks=(0.0,),
+    ),
+    Activation(
+        function=rectifiers.rrelu,
+        torch_function="torch.nn.functional.rrelu",
+        torch_module="torch.nn.RReLU",
+        family="rectifiers",
+        range="(-inf, inf)",
+        use_case="small data sets",
+        advantages="random slopes regularize",
+        kinks=(0.0,),
+    ),
+    Activation(
+        function=rectifiers.threshold,
+        torch_function="torch.nn.functional.threshold",
+        torch_module="torch.nn.Threshold",
+        family="rectifiers",
+        range="{value} and (threshold, inf)",
+        use_case="sparse features",
+        advantages="freely chosen cut",
+        parameters={"threshold": 0.1, "value": 20.0},
+        kinks=(0.1,),
     ),
     Activation(
         function=sigmoidal.sigmoid,
@@ -86,6 +128,25 @@ CATALOG = (
         advantages="zero-centred output",
     ),
     Activation(
+        function=sigmoidal.softsign,
+        torch_function="torch.nn.functional.softsign",
+        torch_module="torch.nn.Softsign",
+        family="sigmoidal",
+        range="(-1, 1)",
+        use_case="hidden layers",
+        advantages="saturates slowly",
+        kinks=(0.0,),
+    ),
+    Activation(
+        function=sigmoidal.tanhshrink,
+        torch_function="torch.nn.functional.tanhshrink",
+        torch_module="torch.nn.Tanhshrink",
+        family="sigmoidal",
+        range="(-inf, inf)",
+        use_case="sparse coding",
+        advantages="passes large inputs, shrinks small ones smoothly",
+    ),
+    Activation(
         function=normalizing.softmax,
         torch_function="torch.nn.functional.softmax",
         torch_module="torch.nn.Softmax",
@@ -94,6 +155,44 @@ CATALOG = (
         use_case="multi-class output",
         advantages="probability distribution",
         parameters={"dim": -1},
+    ),
+    Activation(
+        function=normalizing.softmin,
+        torch_function="torch.nn.functional.softmin",
+        torch_module="torch.nn.Softmin",
+        family="normalizing",
+        range="(0, 1)",
+        use_case="weights from distances",
+        advantages="the smallest gets the most",
+        parameters={"dim": -1},
+    ),
+    Activation(
+        function=normalizing.log_softmax,
+        torch_function="torch.nn.functional.log_softmax",
+        torch_module="torch.nn.LogSoftmax",
+        family="normalizing",
+        range="(-inf, 0)",
+        use_case="multi-class losses",
+        advantages="no underflow",
+        parameters={"dim": -1},
+    ),
+    Activation(
+        function=normalizing.softmax2d,
+        torch_function=None,
+        torch_module="torch.nn.Softmax2d",
+        family="normalizing",
+        range="(0, 1)",
+        use_case="segmentation",
+        advantages="a distribution over channels for each pixel",
+    ),
+    Activation(
+        function=normalizing.gumbel_softmax,
+        torch_function="torch.nn.functional.gumbel_softmax",
+        torch_module=None,
+        family="normalizing",
+        range="(0, 1)",
+        use_case="discrete latent variables",
+        advantages="differentiable random choice",
     ),
 )
 

@@ -4,6 +4,7 @@ import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -11,6 +12,8 @@ from jaxact import __version__
 from jaxact.catalog import CATALOG, SAMPLES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from jaxact.interop.parity import Comparison, Outcome
 
 app = typer.Typer(
@@ -47,8 +50,7 @@ def check(as_json: AsJson = False) -> None:
         if error.name != "torch":
             raise
         typer.echo(
-            "jaxact check compares with PyTorch, which is not installed; "
-            "install it with: pip install 'jaxact[torch]'",
+            "jaxact check compares with PyTorch, which is not installed; install it with: pip install 'jaxact[torch]'",
             err=True,
         )
         raise typer.Exit(2) from None
@@ -80,34 +82,42 @@ def _print_check(outcomes: "list[Outcome]") -> None:
     import torch
 
     printed = Table(
-        "function", "input", "", "jaxact", "torch", "max ULP", "verdict",
         title=f"jaxact {__version__} on JAX {jax.__version__} against PyTorch {torch.__version__}",
-        caption="gradient: of sum(c * output), c = 1, 2, ..., n",
-    )  # fmt: skip
+        caption="gradient: of sum(c * output), c = 1, 2, ..., n. ULP: the largest distance, in units in the last place",
+        box=SIMPLE_HEAD,
+    )
+    printed.add_column("function")
+    for numbers in ("input", "jaxact", "torch", "ULP", "jaxact\ngradient", "torch\ngradient", "ULP"):
+        printed.add_column(numbers, justify="right")
+    printed.add_column("verdict")
     for outcome in outcomes:
-        arguments = ", ".join(f"{key}={value}" for key, value in outcome.sample.parameters.items())
-        name = outcome.sample.function + (f"({arguments})" if arguments else "")
+        parameters = [f"{key}={value}" for key, value in outcome.sample.parameters.items()]
         output = outcome.output.verdict if outcome.documented else "differs from the documented output"
-        printed.add_row(name, _four_decimals(outcome.sample.input), *_cells("output", outcome.output), output)
-        if outcome.gradient is not None:
-            printed.add_row("", "", *_cells("gradient", outcome.gradient), outcome.gradient.verdict)
-        printed.add_section()
+        gradient = ("", "", "") if outcome.gradient is None else _cells(outcome.gradient)
+        verdicts = [output] if outcome.gradient is None else [output, f"gradient {outcome.gradient.verdict}"]
+        printed.add_row(
+            "\n".join([outcome.sample.function, *parameters]),
+            _four_decimals(outcome.sample.input),
+            *_cells(outcome.output),
+            *gradient,
+            "\n".join(verdicts),
+            end_section=True,
+        )
     Console().print(printed)
     failed = sum(not outcome.passed for outcome in outcomes)
     typer.echo(f"{len(outcomes) - failed} of {len(outcomes)} samples agree with PyTorch")
 
 
-def _cells(what: str, comparison: "Comparison") -> tuple[str, str, str, str]:
+def _cells(comparison: "Comparison") -> tuple[str, str, str]:
     return (
-        what,
         _four_decimals(comparison.jaxact.tolist()),
         _four_decimals(comparison.torch.tolist()),
         str(comparison.ulps),
     )
 
 
-def _four_decimals(values: "list[float] | tuple[float, ...]") -> str:
-    return "[" + " ".join(str(v) if isinstance(v, int) else f"{v:.4f}" for v in values) + "]"
+def _four_decimals(values: "Iterable[float]") -> str:
+    return "\n".join(str(v) if isinstance(v, int) else f"{v:.4f}" for v in values)
 
 
 def _record(outcome: "Outcome") -> dict[str, Any]:

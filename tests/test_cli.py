@@ -25,15 +25,20 @@ def test_check_prints_every_sample_and_exits_with_0():
     assert f"{len(SAMPLES)} of {len(SAMPLES)} samples agree with PyTorch" in result.output
     for sample in SAMPLES:
         assert sample.function in result.output
-    assert "[0.2689 0.8808 0.0474 0.9820 0.5000]" in result.output
-    assert "[0 2 0 4 0]" in result.output
+    for number in ("0.2689", "0.8808", "0.0474", "0.9820", "0.6364"):
+        assert number in result.output
 
 
 def test_check_as_json():
     records = json.loads(run("check", "--json").output)
     assert [record["function"] for record in records] == [sample.function for sample in SAMPLES]
     assert all(record["passed"] for record in records)
-    assert records[0]["output"] == {"jaxact": [0, 2, 0, 4, 0], "torch": [0, 2, 0, 4, 0], "ulps": 0, "verdict": "equal"}
+    assert records[0]["output"] == {
+        "jaxact": [0, 2, 0, 4, 0],
+        "torch": [0, 2, 0, 4, 0],
+        "ulps": 0,
+        "verdict": "equal",
+    }
 
 
 @pytest.mark.parametrize("arguments", [("check",), ("check", "--json")], ids=" ".join)
@@ -96,7 +101,12 @@ main()
 @pytest.mark.parametrize(
     ("missing", "command", "status", "message"),
     [
-        ("torch", "check", 2, "compares with PyTorch, which is not installed; install it with: pip install 'jaxact[torch]'"),
+        (
+            "torch",
+            "check",
+            2,
+            "compares with PyTorch, which is not installed; install it with: pip install 'jaxact[torch]'",
+        ),
         ("typer", "table", 1, "the command line needs typer; install it with: pip install 'jaxact[cli]'"),
         ("rich", "table", 1, "the command line needs rich; install it with: pip install 'jaxact[cli]'"),
     ],

@@ -57,10 +57,10 @@ class TestBoundary:
 
     def test_floats_that_jax_would_make_infinite(self, row):
         with pytest.raises(OverflowError, match="enable jax_enable_x64"):
-            row.function(np.array([1e300]), **row.parameters)
+            row.function(np.full((1, 1, 2), 1e300), **row.parameters)
 
     def test_doubles_that_fit_are_taken_as_jax_numpy_takes_them(self, row):
-        y = row.function(np.array([0.1, np.inf, np.nan])[:, None], **row.parameters)
+        y = row.function(np.array([0.1, np.inf, np.nan, 0.2])[:, None, None, None] * np.ones(2), **row.parameters)
         assert y.dtype == np.float32
 
 
@@ -84,7 +84,7 @@ def test_integer_input(name, dtype):
         (jnp.array([0.1, 0.2]), ValueError, "must be a number or a 0-d array, got an array of shape (2,)"),
         ("0.1", TypeError, "got str"),
         (None, TypeError, "got NoneType"),
-        (0.1j, TypeError, "must be a real number, got the complex 0.1j"),
+        (0.1j, TypeError, "must be a real number, got one of dtype complex64"),
         (jnp.complex64(1), TypeError, "must be a real number"),
         (torch.tensor(0.1), TypeError, "jaxact.interop.to_jax"),
         ([0.1], TypeError, "got list"),
@@ -118,7 +118,7 @@ class TestDim:
             jaxact.softmax(np.zeros(shape, np.float32), dim)
 
     def test_traced(self):
-        with pytest.raises(TypeError, match="dim must be a Python value known when tracing.*static_argnames"):
+        with pytest.raises(TypeError, match=r"dim must be a Python value known when tracing.*static_argnames"):
             jax.jit(jaxact.softmax)(X, 0)
 
     @pytest.mark.parametrize("dim", [np.int64(0), np.int32(-1)], ids=repr)
@@ -129,7 +129,11 @@ class TestDim:
 @pytest.mark.parametrize(
     ("dtype", "error", "message"),
     [
-        (torch.float32, TypeError, "dtype must be a JAX or NumPy dtype such as jax.numpy.float32, got torch.float32"),
+        (
+            torch.float32,
+            TypeError,
+            "dtype must be a JAX or NumPy dtype such as jax.numpy.float32, got torch.float32",
+        ),
         ("float33", TypeError, "dtype must be a JAX or NumPy dtype"),
         (jnp.float64, ValueError, "dtype float64 needs 64-bit mode"),
         (jnp.int32, TypeError, "input of dtype int32 is not accepted"),

@@ -1,0 +1,443 @@
+"""Kernels of the gated family: gelu (both), silu, mish, glu.
+
+Each is an argument times a gate that is 0 far to the left and 1 far to the right. The left tail decays like
+an exponential, and that is where the textbook formulas end in 0, NaN or noise long before the result leaves
+the normal numbers. Three things keep it right here:
+
+* exp(x) is taken as 2^k (1 + p): the power of two is multiplied last, in two steps, so that the product
+  leaves the normal numbers only where the result does; and p, small and accurate, is added to what it
+  multiplies, which saves a rounding.
+* Where |x| times a small relative error would count (x^2 / 2 in gelu, the cubic in gelu's tanh form), the
+  argument of the exponential comes in two parts. Parts are split by bit masks, and only exact products are
+  subtracted: whether a compiler fuses a * b + c makes no difference.
+* gelu, silu and the tanh form have gates with gate(-x) = 1 - gate(x). So f(x) - f(-x) = x, and only the
+  left half f(-a), a = |x| is computed: f(x) is f(-a) or a + f(-a), f'(x) is f'(-a) or 1 - f'(-a).
+
+Each function carries its derivative as a function, which carries the second derivative as a plain smooth
+formula, which JAX differentiates further.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxact._numerics.elementary import EXPM1, LN2_HIGH, polynomial, split
+
+LOG2_E = 1.4426950408889634
+LN2_LOW = 1.4286068203094173e-06  # ln 2 - LN2_HIGH, to 2^-72
+
+# gelu's tanh form is x sigmoid(x (C1 + C2 x^2)), C1 = 2 sqrt(2 / pi), C2 = 0.044715 C1. The high parts have
+# 12 significant bits.
+C1_HIGH, C1_LOW = 1.595703125, 6.599660573071176e-05
+C2_HIGH, C2_LOW = 0.07135009765625, 4.718616350248776e-06
+C1, C2 = C1_HIGH + C1_LOW, C2_HIGH + C2_LOW
+
+# gelu'(-z) = 0 for z = ZERO_HIGH + ZERO_LOW
+ZERO_HIGH, ZERO_LOW = 0.7517915368080139, -1.211444945855772e-08
+
+INV_SQRT_TAU = 0.3989422804014327  # 1 / sqrt(2 pi)
+
+# Where the left tails are 0 in either type: of exp(-a), of gelu(-a), of gelu(-a) in the tanh form. Beyond,
+# nothing changes any more, and 2^k stays in the range that _power_of_two takes.
+EXP_END = {np.dtype("float32"): 128.0, np.dtype("float64"): 750.0}
+GELU_END = {np.dtype("float32"): 16.0, np.dtype("float64"): 38.7}
+GELU_TANH_END = {np.dtype("float32"): 11.0, np.dtype("float64"): 21.5}
+
+# Coefficients, lowest power first: rows of the same name in benchmarks/coefficients.py, which derives them.
+# With M(a) = exp(a^2 / 2) Phi(-a), Phi the normal distribution:
+# GELU_TAIL: (2 a + 3) M(a) = 1 + P(4 a / (2 a + 3) - 1), relative error 2^-26.2 and, in float64, 2^-50.3
+GELU_TAIL = (
+    0.234684,
+    -0.39019892,
+    -0.11499141,
+    0.035792165,
+    0.03528588,
+    0.007982777,
+    -0.0048876777,
+    -0.005441117,
+    -0.0020534087,
+    0.0005292348,
+    0.0009145854,
+    0.00028782574,
+)
+GELU_TAIL_64 = (
+    0.2346840018643683,
+    -0.3901990369717382,
+    -0.11499090479961135,
+    0.03579603838141738,
+    0.03527816236604318,
+    0.00794417564883018,
+    -0.004850465430930976,
+    -0.005271048572484072,
+    -0.0021044261492832563,
+    0.00016453438709131027,
+    0.0008422660975964053,
+    0.0006297982477385608,
+    0.0002285356321045815,
+    -3.48043728708529e-05,
+    -0.00012232818176226978,
+    -0.00010563951604873719,
+    -4.687631945735193e-05,
+    8.605545148451984e-06,
+    1.7404253323210697e-05,
+    -4.101547642473427e-06,
+    5.798873477222938e-06,
+    2.983262362019684e-05,
+    9.667321586348778e-06,
+    -2.127005103834779e-05,
+    -1.2752877961235648e-05,
+    5.654459475596701e-06,
+    4.794055326071918e-06,
+    -4.5784513267020154e-07,
+    -5.962884535603884e-07,
+)
+# GELU_SLOPE: M(a) - a / sqrt(2 pi) = (z - a) P(2 a / (a + 3) - 1), relative error 2^-26.7 and 2^-52.0
+GELU_SLOPE = (
+    0.47829768,
+    -0.11997544,
+    0.05359615,
+    -0.014074469,
+    0.00020360558,
+    0.0010927005,
+    -9.26439e-05,
+    -0.00012290927,
+    4.3518885e-06,
+    1.1264251e-05,
+)
+GELU_SLOPE_64 = (
+    0.47829767775524845,
+    -0.11997542713544342,
+    0.05359610983496228,
+    -0.014074772490328001,
+    0.00020407134832459029,
+    0.0010950104750753861,
+    -9.407407680202224e-05,
+    -0.0001300243360280694,
+    4.764544464784757e-06,
+    2.0092661180836298e-05,
+    2.5396803626270307e-06,
+    -3.0181526121164228e-06,
+    -1.238840558980445e-06,
+    2.458763872431494e-07,
+    3.398413660889537e-07,
+    6.243604534047095e-08,
+    -5.41768918741246e-08,
+    -3.198144836041328e-08,
+    5.678298573181045e-10,
+    5.284854935593642e-09,
+    1.2908121432041224e-09,
+)
+
+
+def _reduced_exp(high: jax.Array, low: jax.Array | float = 0.0) -> tuple[jax.Array, jax.Array]:
+    """Return p and the integer k with exp(high + low) = 2^k (1 + p), |p| <= 0.42.
+
+    k is the integer nearest to the argument over ln 2, and p = exp(r) - 1 for the rest r, |r| <= 0.3467. The
+    product k LN2_HIGH and its difference with ``high`` are exact.
+    """
+    k = lax.round((high + low) * LOG2_E, lax.RoundingMethod.TO_NEAREST_EVEN)
+    r = (high - k * LN2_HIGH) + (low - k * LN2_LOW)
+    if r.dtype != jnp.float32:
+        return jnp.expm1(r), k
+    return r + r * r * polynomial(EXPM1, r), k
+
+
+def _power_of_two(k: jax.Array) -> jax.Array:
+    """Return 2^k for an integer k (of a float type) whose power is a normal number.
+
+    In the sum with 1.5 * 2^(digits) the lowest bits are those of the integer k + bias, which the shift moves to
+    where the exponent stands.
+    """
+    integer, digits, bias = (np.int32, 23, 127) if k.dtype == jnp.float32 else (np.int64, 52, 1023)
+    bits = lax.bitcast_convert_type(k + (1.5 * 2.0**digits + bias), integer)
+    return lax.bitcast_convert_type(lax.shift_left(bits, integer(digits)), k.dtype)
+
+
+def _scaled(value: jax.Array | float, k: jax.Array) -> jax.Array:
+    """Return ``value`` * 2^k for -1086 <= k <= 0 (float32: -190), in two steps: 2^k may be below the normals."""
+    return value * _power_of_two(k + 64) * 2.0**-64
+
+
+def _size(x: jax.Array, end: dict[np.dtype, float]) -> jax.Array:
+    return jnp.minimum(jnp.abs(x), end[x.dtype])
+
+
+def _reflected(x: jax.Array, left: jax.Array) -> jax.Array:
+    """Return f(x) from f(-|x|), where f(x) - f(-x) = x; -0.0 at -0.0 and -inf."""
+    return jnp.where(x < 0, -0.0, x) + left
+
+
+def _reflected_derivative(x: jax.Array, left: jax.Array) -> jax.Array:
+    """Return f'(x) from f'(-|x|), where f(x) - f(-x) = x."""
+    return jnp.where(x < 0, left, 1 - left)
+
+
+# gelu: x Phi(x)
+
+
+@jax.custom_jvp
+def gelu(x: jax.Array) -> jax.Array:
+    """Return x Phi(x), on the left -a exp(-a^2 / 2) M(a) with M(a) = (1 + P) / (2 a + 3).
+
+    The quotient q = a / (2 a + 3) is the factor and gives the polynomial's variable. Its denominator's rounding
+    error d enters the result as -d (1 - 2 q)^2 / (3 q) or so, 1 / 3 - 0.85 q to a few hundredths.
+    """
+    a = _size(x, GELU_END)
+    denominator = 2 * a + 3
+    # The bound never acts: XLA for CPU would end a kernel at a quotient used twice, and write it to memory.
+    q = jnp.minimum(a / denominator, 0.5)
+    error = 2 * a - (denominator - 3)
+    tail = polynomial(GELU_TAIL if x.dtype == jnp.float32 else GELU_TAIL_64, 4 * q - 1)
+    p, k = _gauss(a)
+    rest = (p + (tail + p * tail)) - error * (1 / 3 - 0.85 * q)
+    return _reflected(x, _scaled(-(q + q * rest), k))
+
+
+gelu.defjvps(lambda dx, y, x: dx * gelu_derivative(x))
+
+
+@jax.custom_jvp
+def gelu_derivative(x: jax.Array) -> jax.Array:
+    """Return Phi(x) + x phi(x), on the left exp(-a^2 / 2) (z - a) P: exact about its zero -z."""
+    a = _size(x, GELU_END)
+    t = 2 * jnp.minimum(a / (a + 3), 1) - 1
+    slope = polynomial(GELU_SLOPE if x.dtype == jnp.float32 else GELU_SLOPE_64, t)
+    value = ((ZERO_HIGH - a) + ZERO_LOW) * slope
+    p, k = _gauss(a)
+    return _reflected_derivative(x, _scaled(value + value * p, k))
+
+
+gelu_derivative.defjvps(lambda dx, y, x: dx * _gelu_second_derivative(x))
+
+
+def _gelu_second_derivative(x: jax.Array) -> jax.Array:
+    w = jnp.clip(x, -40, 40) ** 2
+    return INV_SQRT_TAU * (2 - w) * jnp.exp(-w / 2)
+
+
+def _gauss(a: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return p and k with exp(-a^2 / 2) = 2^k (1 + p), a^2 = h^2 + (a - h) (a + h) with h^2 exact."""
+    h, rest = split(a)
+    return _reduced_exp(-0.5 * (h * h), -0.5 * (rest * (a + h)))
+
+
+# silu: x sigmoid(x); gelu's tanh form: x sigmoid(x (C1 + C2 x^2))
+
+
+def silu(x: jax.Array) -> jax.Array:
+    """Return x / (1 + exp(-x))."""
+    return _silu(x) if jnp.isrealobj(x) else x / (1 + jnp.exp(-x))
+
+
+@jax.custom_jvp
+def _silu(x: jax.Array) -> jax.Array:
+    a = _size(x, EXP_END)
+    return _reflected(x, _left_sigmoid(-a, *_reduced_exp(a)))
+
+
+_silu.defjvps(lambda dx, y, x: dx * silu_derivative(x))
+
+
+@jax.custom_jvp
+def silu_derivative(x: jax.Array) -> jax.Array:
+    """Return s (1 + x (1 - s)) with s = sigmoid(x)."""
+    a = _size(x, EXP_END)
+    return _reflected_derivative(x, _left_gate_derivative(-a, 1 - a, *_reduced_exp(a)))
+
+
+silu_derivative.defjvps(lambda dx, y, x: dx * _silu_second_derivative(x))
+
+
+def _silu_second_derivative(x: jax.Array) -> jax.Array:
+    x = jnp.clip(x, -2000, 2000)
+    return _times_sigmoid_derivative(jnp.ones_like(x), x) * (2 - x * jnp.tanh(x / 2))
+
+
+@jax.custom_jvp
+def gelu_tanh(x: jax.Array) -> jax.Array:
+    """Return x (1 + tanh(u)) / 2 = x sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3)."""
+    a = _size(x, GELU_TANH_END)
+    high, low, _ = _gelu_tanh_argument(a)
+    return _reflected(x, _left_sigmoid(-a, *_reduced_exp(high, low)))
+
+
+gelu_tanh.defjvps(lambda dx, y, x: dx * gelu_tanh_derivative(x))
+
+
+@jax.custom_jvp
+def gelu_tanh_derivative(x: jax.Array) -> jax.Array:
+    """Return s (1 + x v (1 - s)) with s = sigmoid(2 u), v = d(2 u) / dx."""
+    a = _size(x, GELU_TANH_END)
+    high, low, v = _gelu_tanh_argument(a)
+    return _reflected_derivative(x, _left_gate_derivative(-a * v, 1 - a * v, *_reduced_exp(high, low)))
+
+
+gelu_tanh_derivative.defjvps(lambda dx, y, x: dx * _gelu_tanh_second_derivative(x))
+
+
+def _gelu_tanh_second_derivative(x: jax.Array) -> jax.Array:
+    x = jnp.clip(x, -50, 50)
+    w = x * x
+    z = x * (C1 + C2 * w)
+    v = C1 + 3 * C2 * w
+    curvature = 2 * C1 + 12 * C2 * w - x * v * v * jnp.tanh(z / 2)
+    return _times_sigmoid_derivative(jnp.ones_like(z), z) * curvature
+
+
+def _gelu_tanh_argument(a: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return z = a (C1 + C2 a^2) in two parts, to 2^-31 of itself (float64: 2^-60), and dz/da = C1 + 3 C2 a^2.
+
+    With a = h + rest, and a^2 and C1 + C2 a^2 likewise, the high parts have half the digits; the products h^2,
+    C2_HIGH * (high part of a^2) and the result's high part are exact.
+    """
+    h, rest = split(a)
+    hh = h * h
+    square, square_rest = split(hh)
+    square_rest += rest * (a + h)
+    factor, _ = split(C1 + C2 * hh)
+    factor_rest = ((C1_HIGH - factor) + C2_HIGH * square) + (C2 * square_rest + (C2_LOW * square + C1_LOW))
+    derivative = (3 * factor - 2 * C1_HIGH) + (3 * factor_rest - 2 * C1_LOW)
+    return h * factor, rest * factor + a * factor_rest, derivative
+
+
+def _left_sigmoid(x: jax.Array, p: jax.Array, k: jax.Array) -> jax.Array:
+    """Return x / (1 + e) for e = 2^k (1 + p) >= 1, as x / (2^-k + 1 + p) * 2^-k."""
+    denominator, _ = _left_denominator(p, k)
+    return _scaled(x / denominator, -k)
+
+
+def _left_gate_derivative(u: jax.Array, w: jax.Array, p: jax.Array, k: jax.Array) -> jax.Array:
+    """Return s (1 + u (1 - s)) = s (w - u s) for s = 1 / (1 + e), e = 2^k (1 + p) >= 1, w = 1 + u.
+
+    The denominator's rounding error is taken off again: it would count twice.
+    """
+    denominator, error = _left_denominator(p, k)
+    r = 1 / denominator
+    us = u * _scaled(r, -k)
+    return _scaled(r * (w - (us + error * r * (w - us))), -k)
+
+
+def _left_denominator(p: jax.Array, k: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return 2^-k + 1 + p and its rounding error, for k >= 0."""
+    small = _scaled(1.0, -k) + 0.5
+    large = p + 0.5
+    denominator = small + large
+    return denominator, large - (denominator - small)
+
+
+# mish: x tanh(softplus(x))
+
+
+@jax.custom_jvp
+def mish(x: jax.Array) -> jax.Array:
+    """Return x tanh(log(1 + exp(x))) = x / (1 + 2 / (e (e + 2))), e = exp(x).
+
+    In E = exp(|x|) = 2^k m, m = 1 + p and b = 2^-k, the denominator is on the left
+    E + 1/2 + 1 / (4 E + 2) = (1 + p + b / 2 + b^2 / (4 m + 2 b)) / b and on the right
+    1 + 2 / (E (E + 2)) = 1 + 2 b^2 / (m (m + 2 b)): sums of positive terms (p apart), the largest exact.
+    """
+    a = _size(x, EXP_END)
+    p, k = _reduced_exp(a)
+    b = _scaled(1.0, -k)
+    m = 1 + p
+    negative = x < 0
+    rest = b * b / jnp.where(negative, 4 * m + 2 * b, 0.5 * m * (m + 2 * b))
+    rest += jnp.where(negative, p + 0.5 * b, 0)
+    value = jnp.where(negative, -a, x) / (1 + rest)
+    return _scaled(value, jnp.where(negative, -k, 0))
+
+
+mish.defjvps(lambda dx, y, x: dx * mish_derivative(x))
+
+
+@jax.custom_jvp
+def mish_derivative(x: jax.Array) -> jax.Array:
+    """Return the derivative of x e (e + 2) / d with e = exp(x) and d = e^2 + 2 e + 2.
+
+    On the left it is e (4 (1 + x) + e (6 + 4 x + e (4 + e))) / d^2; on the right, with t = exp(-x) and
+    d = 1 + 2 t + 2 t^2, it is 1 + 2 t^2 (2 x (1 + t) - d) / d^2.
+    """
+    a = _size(x, EXP_END)
+    p, k = _reduced_exp(-a)
+    power = _scaled(1.0, k)
+    t = power + power * p
+    negative = x < 0
+    constant = jnp.where(negative, 2.0, 1.0)
+    rest = 2 * t + t * t * (3 - constant)
+    d = constant + rest
+    error = rest - (d - constant)
+    left = 4 * (1 - a) + t * ((6 - 4 * a) + t * (4 + t))
+    right = 2 * t * t * (2 * a * (1 + t) - d)
+    # The bound never acts: see gelu.
+    value = jnp.maximum(jnp.where(negative, left, right) / (d * d + 2 * d * error), -1e4)
+    return jnp.where(negative, _scaled(value + value * p, k), 1 + value)
+
+
+mish_derivative.defjvps(lambda dx, y, x: dx * _mish_second_derivative(x))
+
+
+def _mish_second_derivative(x: jax.Array) -> jax.Array:
+    """Return g' (2 + x (1 - s - 2 g s)) with the gate g = tanh(softplus(x)) and s = sigmoid(x)."""
+    x = jnp.clip(x, -2000, 2000)
+    t = jnp.exp(-jnp.abs(x))
+    negative = x < 0
+    d = jnp.where(negative, 2 + t * (2 + t), 1 + 2 * t * (1 + t))
+    gate = jnp.where(negative, t * (2 + t), 1 + 2 * t) / d
+    gate_derivative = 4 * t * (1 + t) * jnp.where(negative, 1, t) / (d * d)
+    s = jnp.where(negative, t, 1) / (1 + t)
+    return gate_derivative * (2 + x * (1 - s - 2 * gate * s))
+
+
+# glu: a sigmoid(b)
+
+
+@jax.custom_jvp
+def glu(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Return a sigmoid(b), right also where sigmoid(b) alone is below the normal numbers.
+
+    With exp(-b) = 2^k (1 + p), n = max(k, 0) and m = min(k, 0), it is a / (1 + 2^m (2^-n + p)) * 2^-n.
+    """
+    low, high = _glu_ends(b)
+    p, k = _reduced_exp(jnp.clip(-b, -low, high))
+    n = jnp.maximum(k, 0)
+    power = _power_of_two(k - n)
+    denominator = (0.5 + power * _scaled(1.0, -n)) + (0.5 + power * p)
+    # The gate of -inf is exactly 0, so that an infinite a times it is NaN.
+    return jnp.where(b == -jnp.inf, a * 0, _shrunk(a / denominator, n))
+
+
+glu.defjvps(
+    lambda da, y, a, b: da * glu(jnp.ones_like(b), b),
+    lambda db, y, a, b: db * _times_sigmoid_derivative(a, b),
+)
+
+
+@jax.custom_jvp
+def _times_sigmoid_derivative(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Return a sigmoid'(b) = a m / (2^-k + m)^2 * 2^-k, where exp(|b|) = 2^k m, m = 1 + p."""
+    _, high = _glu_ends(b)
+    p, k = _reduced_exp(jnp.minimum(jnp.abs(b), high))
+    denominator, error = _left_denominator(p, k)
+    value = (a + a * p) / (denominator * denominator + 2 * denominator * error)
+    return jnp.where(jnp.isinf(b), a * 0, _shrunk(value, k))
+
+
+_times_sigmoid_derivative.defjvps(
+    lambda da, y, a, b: da * _times_sigmoid_derivative(jnp.ones_like(b), b),
+    lambda db, y, a, b: -db * jnp.tanh(b / 2) * _times_sigmoid_derivative(a, b),
+)
+
+
+def _glu_ends(b: jax.Array) -> tuple[float, float]:
+    """Return where exp(b) leaves the normal numbers, and where a exp(-b) does even for the largest a."""
+    return (87.0, 180.0) if b.dtype == jnp.float32 else (708.0, 1460.0)
+
+
+def _shrunk(value: jax.Array, n: jax.Array) -> jax.Array:
+    """Return ``value`` * 2^-n for any size of ``value``: in three steps, none of which is below the normals."""
+    largest = -jnp.finfo(value.dtype).minexp
+    for _ in range(3):
+        step = jnp.minimum(n, largest)
+        value, n = value * _power_of_two(-step), n - step
+    return value

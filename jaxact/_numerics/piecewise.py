@@ -1,0 +1,41 @@
+"""Kernels of the functions that select between pieces, with torch's derivative at the kinks.
+
+They compare and select, and take no maximum or product of a selection: so -0.0 and NaN pass through, and a
+branch that is not taken adds no NaN to a derivative, also where the cotangent or a parameter is infinite.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+
+@jax.custom_jvp
+def relu(x: jax.Array) -> jax.Array:
+    """Return max(0, x), with derivative 0 at 0 and 1 at NaN."""
+    return jnp.where(x < 0, 0, x)
+
+
+relu.defjvps(lambda dx, y, x: jnp.where(x <= 0, 0, dx))
+
+
+def sloped(x: jax.Array, slope: ArrayLike) -> jax.Array:
+    """Return x above 0 and slope * x elsewhere; `below` keeps an infinite x out of the slope's derivative."""
+    below = jnp.where(x > 0, 0, x)
+    return jnp.where(x > 0, x, below * slope)
+
+
+def clip(x: jax.Array, low: ArrayLike, high: ArrayLike) -> jax.Array:
+    """Return x cut to [low, high], with derivative 0 at both ends and 1 at NaN."""
+    return _clip(x, jnp.asarray(low, x.dtype), jnp.asarray(high, x.dtype))
+
+
+@jax.custom_jvp
+def _clip(x: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
+    return jnp.where(x < low, low, jnp.where(x > high, high, x))
+
+
+_clip.defjvps(
+    lambda dx, y, x, low, high: jnp.where((x <= low) | (x >= high), 0, dx),
+    lambda dlow, y, x, low, high: jnp.where(x < low, dlow, 0),
+    lambda dhigh, y, x, low, high: jnp.where(x > high, dhigh, 0),
+)

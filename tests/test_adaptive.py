@@ -1,0 +1,382 @@
+"""The adaptive log-softmax: values, gradients, dtypes, transforms and errors, against live torch's module."""
+
+import inspect
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from jax import export, lax
+from jax.test_util import check_grads
+
+from jaxact.adaptive import adaptive_log_softmax_log_prob, adaptive_log_softmax_with_loss
+
+# id: features, classes, cutoffs, options of torch's module
+MODULES = {
+    "one cluster": (4, 6, [2], {}),
+    "two clusters and a bias": (8, 20, [5, 9], {"div_value": 2.0, "head_bias": True}),
+    "clusters of one class": (6, 7, [1, 2, 3, 6], {"div_value": 1.0}),
+    "no hidden features": (2, 9, [3, 5, 7], {"head_bias": True}),
+    "many classes": (16, 300, [10, 50, 200], {"div_value": 2.0}),
+}
+SOME = ["two clusters and a bias", "many classes"]
+ROWS = [None, 0, 1, 7, 40]  # None is a single row without an axis
+HALVES = [np.float16, jnp.bfloat16]
+
+# The largest error in units of the dtype's epsilon, relative to the largest number of each array, over all cases
+# below. Measured: PLACEHOLDER
+TOLERANCES = {np.dtype(np.float32): 8, np.dtype(np.float64): 8, np.dtype(np.float16): 1, np.dtype(jnp.bfloat16): 1}
+
+# torch says so of the weights of a cluster without hidden features
+pytestmark = pytest.mark.filterwarnings("ignore:Initializing zero-element tensors is a no-op:UserWarning")
+
+
+class Case:
+    """Inputs rounded to a dtype, and torch's module in float64 at the same numbers."""
+
+    def __init__(self, name, rows=7, dtype=np.float32):
+        features, self.classes, self.cutoffs, options = MODULES[name]
+        self.module = torch.nn.AdaptiveLogSoftmaxWithLoss(features, self.classes, self.cutoffs, **options).double()
+        rng = np.random.default_rng(len(name))
+        batch = () if rows is None else (rows,)
+        for parameter in self.module.parameters():
+            parameter.data = torch.from_numpy(rng.standard_normal(parameter.shape).astype(dtype).astype(np.float64))
+        weights = {path: parameter.detach().numpy().astype(dtype) for path, parameter in self.module.named_parameters()}
+        clusters = range(len(self.cutoffs))
+        self.weights = {
+            "head_weight": weights["head.weight"],
+            "tail_weights": [(weights[f"tail.{k}.0.weight"], weights[f"tail.{k}.1.weight"]) for k in clusters],
+            "head_bias": weights.get("head.bias"),
+        }
+        self.x = rng.standard_normal((*batch, features)).astype(dtype)
+        edges = [edge for cutoff in self.cutoffs for edge in (cutoff - 1, cutoff)]
+        self.target = np.resize([self.classes - 1, *edges, *rng.integers(0, self.classes, 40)], batch).astype(np.int64)
+        self.cotangents = [rng.standard_normal(shape).astype(dtype) for shape in (batch, ())]
+        self.log_prob_cotangent = rng.standard_normal((*batch, self.classes)).astype(dtype)
+
+    def with_loss(self, x, weights):
+        return adaptive_log_softmax_with_loss(x, self.target, **weights, cutoffs=self.cutoffs)
+
+    def log_prob(self, x, weights):
+        return adaptive_log_softmax_log_prob(x, **weights, cutoffs=self.cutoffs)
+
+    def loss(self, x, weights):
+        output, loss = self.with_loss(x, weights)
+        return jnp.sum(output * self.cotangents[0]) + loss
+
+    def torch_gradients(self, function, cotangents):
+        """Return torch's outputs and its gradients, of the input first and then as the weights are."""
+        x = torch.from_numpy(self.x.astype(np.float64)).requires_grad_()
+        outputs = function(x)
+        outputs = tuple(outputs) if isinstance(outputs, tuple) else (outputs,)
+        parameters = dict(self.module.named_parameters())
+        cotangents = [torch.from_numpy(c.astype(np.float64)) for c in cotangents]
+        gradients = torch.autograd.grad(outputs, [x, *parameters.values()], cotangents, materialize_grads=True)
+        dx, *gradients = (gradient.numpy() for gradient in gradients)
+        gradients = dict(zip(parameters, gradients, strict=True))
+        tails = [tuple(gradients[f"tail.{k}.{i}.weight"] for i in (0, 1)) for k in range(len(self.cutoffs))]
+        weights = {"head_weight": gradients["head.weight"], "tail_weights": tails}
+        return [y.detach().numpy() for y in outputs], (dx, weights | {"head_bias": gradients.get("head.bias")})
+
+    def compare(self, ours, theirs, cotangents):
+        """Compare outputs and all gradients of one function with torch's."""
+        exact, exact_gradients = self.torch_gradients(theirs, cotangents)
+        y, vjp = jax.vjp(ours, self.x, self.weights)
+        gradients = vjp(jax.tree.unflatten(jax.tree.structure(y), map(jnp.asarray, cotangents)))
+        jax.tree.map(self.assert_close, (jax.tree.leaves(y), gradients), (exact, exact_gradients))
+
+    def assert_close(self, ours, exact):
+        dtype = self.x.dtype
+        assert ours.dtype == dtype
+        assert ours.shape == exact.shape
+        tolerance = TOLERANCES[dtype] * float(jnp.finfo(dtype).eps)
+        largest = np.max(np.abs(exact), initial=0, where=np.isfinite(exact))
+        np.testing.assert_allclose(np.asarray(ours, np.float64), exact, rtol=0, atol=tolerance * largest)
+
+
+class TestTorch:
+    @pytest.mark.parametrize("rows", ROWS)
+    @pytest.mark.parametrize("name", MODULES)
+    def test_with_loss(self, name, rows):
+        case = Case(name, rows)
+        target = torch.from_numpy(case.target)
+        case.compare(case.with_loss, lambda x: case.module(x, target), case.cotangents)
+
+    @pytest.mark.parametrize("rows", ROWS[1:])
+    @pytest.mark.parametrize("name", MODULES)
+    def test_log_prob(self, name, rows):
+        case = Case(name, rows)
+        case.compare(case.log_prob, case.module.log_prob, [case.log_prob_cotangent])
+
+    @pytest.mark.parametrize("dtype", [*HALVES, np.float64])
+    @pytest.mark.parametrize("name", SOME)
+    def test_dtypes(self, name, dtype, x64):
+        case = Case(name, 40, dtype)
+        target = torch.from_numpy(case.target)
+        case.compare(case.with_loss, lambda x: case.module(x, target), case.cotangents)
+        case.compare(case.log_prob, case.module.log_prob, [case.log_prob_cotangent])
+
+    @pytest.mark.parametrize("target", [np.int32, np.int64, jnp.int32, int], ids=repr)
+    def test_targets_of_other_types(self, target):
+        case = Case("two clusters and a bias", None)
+        expected = case.with_loss(case.x, case.weights)
+        case.target = target(case.target)
+        np.testing.assert_array_equal(case.with_loss(case.x, case.weights).output, expected.output)
+
+    def test_an_untouched_cluster_may_overflow(self):
+        """torch does not compute it; here neither a value nor a gradient may tell."""
+        case = Case("two clusters and a bias", 3)
+        case.target = np.array([0, 6, 4])
+        with torch.no_grad():
+            case.module.tail[1][1].weight[:2] = torch.inf
+            case.module.tail[0][1].weight[0] = 1e30
+        case.weights["tail_weights"] = [
+            tuple(layer.weight.detach().numpy().astype(np.float32) for layer in tail) for tail in case.module.tail
+        ]
+        case.x[1] = 0  # the only row in cluster 0, whose other rows overflow
+        case.x[0] = 1e10
+        target = torch.from_numpy(case.target)
+        case.compare(case.with_loss, lambda x: case.module(x, target), case.cotangents)
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    def test_a_row_that_is_not_finite_stays_alone(self, value):
+        case = Case("two clusters and a bias")
+        clean = case.with_loss(case.x, case.weights).output
+        case.x[2] = value
+        output, loss = case.with_loss(case.x, case.weights)
+        others = np.arange(7) != 2
+        np.testing.assert_array_equal(np.isnan(output), ~others)
+        np.testing.assert_array_equal(output[others], clean[others])
+        assert np.isnan(loss)
+
+
+class TestSemantics:
+    def test_output_is_the_targets_entry_of_log_prob(self):
+        case = Case("many classes", 40)
+        entries = case.log_prob(case.x, case.weights)[np.arange(40), case.target]
+        np.testing.assert_allclose(case.with_loss(case.x, case.weights).output, entries, rtol=1e-6)
+
+    def test_probabilities_sum_to_one(self):
+        case = Case("many classes", 40)
+        np.testing.assert_allclose(jnp.exp(case.log_prob(case.x, case.weights)).sum(1), 1, rtol=1e-6)
+
+    def test_halves_are_the_rounded_float32_result(self):
+        for dtype in HALVES:
+            case = Case("many classes", 40, dtype)
+            widened = jax.tree.map(lambda a: a.astype(np.float32), (case.x, case.weights))
+            for function in (case.with_loss, case.log_prob):
+                rounded = jax.tree.map(lambda y, dtype=dtype: y.astype(dtype), function(*widened))
+                jax.tree.map(np.testing.assert_array_equal, function(case.x, case.weights), rounded)
+
+    @pytest.mark.parametrize("cutoffs", [(5, 9), np.array([5, 9]), range(5, 10, 4), [5, 9, 20], (5, np.int32(9), 20)])
+    def test_cutoffs_with_or_without_the_number_of_classes(self, cutoffs):
+        case = Case("two clusters and a bias")
+        expected = case.log_prob(case.x, case.weights)
+        case.cutoffs = cutoffs
+        np.testing.assert_array_equal(case.log_prob(case.x, case.weights), expected)
+        case.with_loss(case.x, case.weights)
+
+    def test_the_result_is_a_named_tuple(self):
+        case = Case("one cluster")
+        result = case.with_loss(case.x, case.weights)
+        assert result._fields == ("output", "loss")
+        assert result[1] is result.loss
+
+    @pytest.mark.parametrize("target", [-1, 20, 2**31 - 1, -(2**31)])
+    def test_a_traced_target_out_of_range_is_nan_and_has_no_gradient(self, target):
+        case = Case("two clusters and a bias", 3)
+        targets, clean = np.array([0, target, 19], np.int32), np.array([0, 0, 19], np.int32)
+        loss = jax.jit(
+            lambda x, target: adaptive_log_softmax_with_loss(x, target, **case.weights, cutoffs=case.cutoffs)
+        )
+        output, mean = loss(case.x, targets)
+        np.testing.assert_array_equal(np.isnan(output), [False, True, False])
+        assert np.isnan(mean)
+        np.testing.assert_array_equal(output[::2], loss(case.x, clean).output[::2])
+        gradient = jax.grad(lambda x: jnp.nansum(loss(x, targets).output))(case.x)
+        assert np.isfinite(gradient).all()
+        assert not np.any(gradient[1])
+
+
+@pytest.mark.parametrize("function", ["loss", "log_prob"])
+class TestTransforms:
+    """A scalar of the log-probabilities, differentiated with respect to the input and all weights."""
+
+    def scalar(self, function):
+        case = Case("two clusters and a bias")
+        if function == "loss":
+            return case, case.loss
+        return case, lambda x, weights: jnp.sum(case.log_prob(x, weights) * case.log_prob_cotangent)
+
+    def close(self, ours, expected):
+        # the compiler fuses and contracts each program in its own way
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6), ours, expected)
+
+    def test_gradient_under_jit_checkpoint_and_scan(self, function, debug_nans):
+        case, f = self.scalar(function)
+        gradient = jax.grad(f, argnums=(0, 1))
+        expected = gradient(case.x, case.weights)
+        self.close(jax.jit(gradient)(case.x, case.weights), expected)
+        self.close(jax.grad(jax.checkpoint(f), argnums=(0, 1))(case.x, case.weights), expected)
+        _, scanned = lax.scan(lambda carry, x: (carry, gradient(x, case.weights)), None, case.x[None])
+        self.close(jax.tree.map(lambda g: g[0], scanned), expected)
+
+    def test_vmap_over_input_and_weights(self, function):
+        case, f = self.scalar(function)
+        batch = jax.tree.map(lambda a: np.stack([a, -a, a / 2]), (case.x, case.weights))
+        ours = jax.vmap(jax.grad(f, argnums=(0, 1)))(*batch)
+        alone = [jax.grad(f, argnums=(0, 1))(*jax.tree.map(lambda a, i=i: a[i], batch)) for i in range(3)]
+        self.close(ours, jax.tree.map(lambda *rows: np.stack(rows), *alone))
+
+    def test_first_and_second_derivatives(self, function, x64):
+        case, f = self.scalar(function)
+        arguments = jax.tree.map(lambda a: a.astype(np.float64), (case.x, case.weights))
+        case.cotangents[0] = case.cotangents[0].astype(np.float64)
+        case.log_prob_cotangent = case.log_prob_cotangent.astype(np.float64)
+        check_grads(f, arguments, order=2, modes=("fwd", "rev"), rtol=1e-4)
+
+    def test_jvp_equals_vjp(self, function):
+        case, f = self.scalar(function)
+        arguments = case.x, case.weights
+        direction = jax.tree.map(lambda a: np.cos(np.arange(a.size, dtype=a.dtype)).reshape(a.shape), arguments)
+        _, forward = jax.jvp(f, arguments, direction)
+        gradient = jax.grad(f, argnums=(0, 1))(*arguments)
+        reverse = sum(np.vdot(g, d) for g, d in zip(*map(jax.tree.leaves, (gradient, direction)), strict=True))
+        np.testing.assert_allclose(forward, reverse, rtol=1e-5)
+
+    @pytest.mark.parametrize("platform", ["cpu", "cuda", "rocm", "tpu"])
+    def test_export(self, function, platform):
+        case, f = self.scalar(function)
+        specs = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), (case.x, case.weights))
+        exported = export.export(jax.jit(jax.value_and_grad(f)), platforms=[platform])(*specs)
+        assert exported.platforms == (platform,)
+
+    def test_no_leaked_tracers(self, function):
+        case, f = self.scalar(function)
+        with jax.checking_leaks():
+            jax.jit(jax.grad(f))(case.x, case.weights)
+
+
+def test_vmap_over_targets():
+    case = Case("two clusters and a bias")
+    expected = case.with_loss(case.x, case.weights)
+    output, loss = jax.vmap(
+        lambda x, target: adaptive_log_softmax_with_loss(x, target, **case.weights, cutoffs=case.cutoffs)
+    )(case.x, case.target)
+    np.testing.assert_allclose(output, expected.output, rtol=1e-6)
+    np.testing.assert_array_equal(loss, -output)
+
+
+def test_a_call_is_one_kernel():
+    """Both functions, once compiled, run no operation outside their kernel."""
+    case = Case("two clusters and a bias")
+    for function in (case.with_loss, case.log_prob):
+        primitives = [equation.primitive.name for equation in jax.make_jaxpr(function)(case.x, case.weights).eqns]
+        assert len(primitives) == 1
+
+
+def test_the_loss_stores_no_log_probabilities_for_the_backward_pass_but_the_clusters_own():
+    rows, features, cutoffs = 64, 8, (50, 1000, 4000, 10000)
+    tails = [
+        (jnp.ones((4, features)), jnp.ones((high - low, 4))) for low, high in zip(cutoffs, cutoffs[1:], strict=False)
+    ]
+
+    def loss(x, tails, target):
+        return adaptive_log_softmax_with_loss(x, target, jnp.ones((53, features)), tails, cutoffs).loss
+
+    specs = jnp.ones((rows, features)), tails, jnp.zeros(rows, int)
+    for f in (loss, jax.grad(loss, argnums=(0, 1))):
+        memory = jax.jit(f).lower(*specs).compile().memory_analysis().temp_size_in_bytes
+        assert memory < 4 * rows * 20000  # PLACEHOLDER
+
+
+WRONG = {
+    "list": ({"x": [[1.0]]}, TypeError, "input must be a JAX or NumPy array or a number, got list"),
+    "torch tensor": ({"x": torch.ones(7, 8)}, TypeError, "jaxact.interop.to_jax"),
+    "torch weight": ({"head_weight": torch.ones(7, 8)}, TypeError, "head_weight must be .*jaxact.interop.to_jax"),
+    "integer input": ({"x": np.ones((7, 8), int)}, TypeError, "input of dtype int32 is not accepted, only .*float32"),
+    "complex input": ({"x": np.ones((7, 8), "c8")}, TypeError, "input of dtype complex64 is not accepted"),
+    "input of another dtype": ({"x": np.ones((7, 8), "f2")}, TypeError, "must have the input's dtype float16, got float32"),
+    "bias of another dtype": ({"head_bias": np.ones(7, "f2")}, TypeError, "head_bias must have the input's dtype"),
+    "too few axes": ({"x": np.float32(1)}, ValueError, r"input .*\(N, F\).*, got \(\)"),
+    "too many axes": ({"x": np.ones((2, 3, 8), "f4")}, ValueError, r"input .*\(N, F\).*, got \(2, 3, 8\)"),
+    "features": ({"x": np.ones((7, 5), "f4")}, ValueError, r"head_weight must be of shape \(7, 5\) .*, got \(7, 8\)"),
+    "head": ({"head_weight": np.ones((6, 8), "f4")}, ValueError, r"head_weight must be of shape \(7, 8\)"),
+    "0-d head": ({"head_weight": 1.0}, ValueError, r"head_weight must have 2 axes, got shape \(\)"),
+    "bias": ({"head_bias": np.ones((7, 1), "f4")}, ValueError, r"head_bias must be of shape \(7,\) .*, got \(7, 1\)"),
+    "no tails": ({"tail_weights": []}, ValueError, "a cutoff for each pair of tail_weights, .* got 0 pairs"),
+    "tails are an array": ({"tail_weights": np.ones((2, 2, 3, 4))}, TypeError, "a list of pairs .*got ndarray"),
+    "tails are a module": (
+        {"tail_weights": torch.nn.ModuleList()}, TypeError, "tail_weights must be a list of pairs of arrays, got ModuleList"
+    ),
+    "tail of one": ({"tail_weights": [(np.ones((4, 8)),)]}, TypeError, r"tail_weights\[0\] must be a pair .*1 entries"),
+    "tail of an array": ({"tail_weights": [np.ones((2, 8))]}, TypeError, r"tail_weights\[0\] must be a pair .*ndarray"),
+    "no cutoffs": ({"cutoffs": []}, ValueError, r"got 2 pairs and cutoffs=\(\)"),
+    "too many cutoffs": ({"cutoffs": [2, 5, 9, 20]}, ValueError, r"got 2 pairs and cutoffs=\(2, 5, 9, 20\)"),
+    "cutoff of 0": ({"cutoffs": [0, 9]}, ValueError, r"increase from at least 1 .*, got \(0, 9\)"),
+    "negative cutoff": ({"cutoffs": [-5, 9]}, ValueError, "increase from at least 1"),
+    "equal cutoffs": ({"cutoffs": [5, 5]}, ValueError, "increase from at least 1"),
+    "falling cutoffs": ({"cutoffs": [9, 5]}, ValueError, "increase from at least 1"),
+    "cutoffs of other weights": ({"cutoffs": [5, 8]}, ValueError, r"tail_weights\[0\]\[1\] must be of shape \(3, 4\)"),
+    "classes of other weights": ({"cutoffs": [5, 9, 21]}, ValueError, r"tail_weights\[1\]\[1\] must be of shape \(12, 2\)"),
+    "float cutoffs": ({"cutoffs": [5.0, 9.0]}, TypeError, r"sequence of ints, .*got \[5.0, 9.0\]"),
+    "cutoff without a sequence": ({"cutoffs": 5}, TypeError, "sequence of ints, .*got 5"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("function", [adaptive_log_softmax_with_loss, adaptive_log_softmax_log_prob])
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_arguments(function, name):
+    changed, error, message = WRONG[name]
+    case = Case("two clusters and a bias")
+    arguments = {"x": case.x, **case.weights, "cutoffs": case.cutoffs} | changed
+    x = arguments.pop("x")
+    if function is adaptive_log_softmax_with_loss:
+        arguments["target"] = np.zeros(np.shape(x)[:-1], int) if error is TypeError else case.target
+    with pytest.raises(error, match=f"^{function.__name__}: .*{message}"):
+        function(x, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("target", "error", "message"),
+    [
+        (np.zeros(7, np.float32), TypeError, "target of dtype float32 is not accepted, only int32, int64"),
+        (np.zeros(7, bool), TypeError, "target of dtype bool is not accepted"),
+        (np.zeros(7, np.uint8), TypeError, "target of dtype uint8 is not accepted"),
+        ([0] * 7, TypeError, "target must be a JAX or NumPy array or a number, got list"),
+        (torch.zeros(7, dtype=torch.int64), TypeError, "jaxact.interop.to_jax"),
+        (np.zeros(6, int), ValueError, "shapes (N, F) and (N,), or (F,) and (), got (7, 8) and (6,)"),
+        (np.zeros((7, 1), int), ValueError, "got (7, 8) and (7, 1)"),
+        (0, ValueError, "got (7, 8) and ()"),
+        (np.array([0, 1, 20, 2, 3, 4, 5]), ValueError, "target must be in [0, 19], a class, got 20"),
+        (np.array([0, 1, 19, 2, -1, 4, 5]), ValueError, "target must be in [0, 19], a class, got -1"),
+    ],
+)  # fmt: skip
+def test_wrong_targets(target, error, message):
+    case = Case("two clusters and a bias")
+    with pytest.raises(error, match=f"^adaptive_log_softmax_with_loss: {re.escape(message)}"):
+        adaptive_log_softmax_with_loss(case.x, target, **case.weights, cutoffs=case.cutoffs)
+
+
+def test_a_single_row_has_a_single_target():
+    case = Case("two clusters and a bias", None)
+    with pytest.raises(ValueError, match=r"got \(8,\) and \(8,\)"):
+        adaptive_log_softmax_with_loss(case.x, np.zeros(8, int), **case.weights, cutoffs=case.cutoffs)
+    with pytest.raises(ValueError, match=r"got \(8,\); pass a single row as x\[None\]"):
+        case.log_prob(case.x, case.weights)
+
+
+def test_cutoffs_cannot_be_traced():
+    case = Case("two clusters and a bias")
+    with pytest.raises(TypeError, match="cutoffs must be a sequence of ints, known when the function is traced"):
+        jax.jit(lambda cutoffs: adaptive_log_softmax_log_prob(case.x, **case.weights, cutoffs=cutoffs))(
+            np.array(case.cutoffs)
+        )
+
+
+@pytest.mark.parametrize("function", [adaptive_log_softmax_with_loss, adaptive_log_softmax_log_prob])
+def test_the_input_is_positional_only(function):
+    first, *_ = inspect.signature(function).parameters.values()
+    assert first.kind is inspect.Parameter.POSITIONAL_ONLY
