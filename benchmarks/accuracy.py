@@ -1,7 +1,7 @@
 """How far jaxact, torch and jax.nn are from the true value, for every float there is.
 
 ``python benchmarks/accuracy.py`` runs every bfloat16, every float16 and every float32 through each activation
-and its derivative, in chunks. Finished chunks are kept in ``build/accuracy``, from where an interrupted sweep
+and its derivative, in chunks. Finished chunks are kept in ``.accuracy_cache``, from where an interrupted sweep
 goes on; one whose code or library has changed since is done again. It writes the figures to
 ``benchmarks/results/accuracy.json`` and what to plot to ``accuracy.npz`` beside it, makes ``docs/accuracy.md``
 and its plots from these, and exits with 1 if jaxact is outside a bound. ``--stride`` takes one float in so
@@ -16,38 +16,32 @@ import json
 import math
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+import accuracy_report as report
 import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
 import typer
+from accuracy_report import BINS, DTYPES, LIBRARIES
 from jaxact.interop import to_numpy, to_torch
-from reference import BOUNDS, CASES, ORDERS, WINDOW_ERROR, Case, is_normal, ulp
+from reference import CASES, ORDERS, WINDOW_ERROR, Case, is_kept, is_normal, ulp
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
 import jaxact
 
 ROOT = Path(__file__).parents[1]
-PARTIAL = ROOT / "build" / "accuracy"
-RESULTS = ROOT / "benchmarks" / "results"
-DOCS = ROOT / "docs"
-
-DTYPES = ("float32", "bfloat16", "float16")
-LIBRARIES = ("jaxact", "torch", "jax.nn")
+PARTIAL = ROOT / ".accuracy_cache"
 
 # A chunk is what one task does and one line of a partial file holds; a block is what is in the cache at once.
 CHUNK = 2**24
 BLOCK = 2**16
-# The largest errors are kept for so many equal parts of all bit patterns: eighths of a binade, in float32.
-BINS = 4096
 
 JAX_NN: dict[str, Callable[..., jax.Array]] = {
     "relu": jax.nn.relu,
@@ -70,7 +64,8 @@ JAX_NN: dict[str, Callable[..., jax.Array]] = {
     "mish": jax.nn.mish,
 }
 
-Results = dict[str, np.ndarray[Any, Any]]
+Floats = np.ndarray[Any, Any]
+Results = dict[str, Floats]
 
 
 # Running the libraries
@@ -82,7 +77,7 @@ def has(library: str, case: Case) -> bool:
 
 
 @functools.cache
-def runner(library: str, name: str) -> Callable[[np.ndarray[Any, Any]], Results]:
+def runner(library: str, name: str) -> Callable[[Floats], Results]:
     """Return the function that gives a library's value and derivative at a NumPy array.
 
     Args:
@@ -121,13 +116,14 @@ class Errors:
     """The errors of one library on some inputs, of the value or of the derivative.
 
     Attributes:
-        inputs: How many inputs there were, NaN apart.
-        counted: At how many the exact result is a normal number; the next four are about these.
+        inputs: How many inputs there were, without NaN.
+        counted: At how many the bounds apply, the exact result being a normal number; the next four are about these.
         largest: The largest error in ULPs; NaN is infinitely far.
         at: Where that is.
         total: The sum of the errors in ULPs.
         right: How many results are the correctly rounded ones.
         nan: How many results are NaN where the exact one is not.
+        reversals: How often a value falls, from one input to the next, where the function is monotone.
         subnormal: The largest error where the exact result is 0 or subnormal, in units of the smallest normal number.
         window: The largest absolute error, of those that are forgiven, around the derivative's zero.
         profile: The largest error in ULPs in each of BINS parts of the bit patterns.
@@ -140,6 +136,7 @@ class Errors:
     total: float = 0.0
     right: int = 0
     nan: int = 0
+    reversals: int = 0
     subnormal: float = 0.0
     window: float = 0.0
     profile: dict[int, float] = field(default_factory=dict)
@@ -148,7 +145,7 @@ class Errors:
         """Take in the errors on other inputs."""
         if other.largest > self.largest:
             self.largest, self.at = other.largest, other.at
-        for count in ("inputs", "counted", "total", "right", "nan"):
+        for count in ("inputs", "counted", "total", "right", "nan", "reversals"):
             setattr(self, count, getattr(self, count) + getattr(other, count))
         self.subnormal = max(self.subnormal, other.subnormal)
         self.window = max(self.window, other.window)
@@ -157,28 +154,39 @@ class Errors:
 
 
 class Truth:
-    """The exact results of a case at some inputs, and what they say about the results of a library."""
+    """The exact results of a case at a block of inputs, and how far from them the results of a library are.
 
-    def __init__(self, case: Case, order: str, x: Any, wide: Any, exact: Any, bins: Any) -> None:
-        self.x, self.exact, self.bins = x, exact, bins
-        self.known = ~np.isnan(exact)
-        self.counted = is_normal(wide, exact, x.dtype)
-        self.apart = ~self.counted & np.isfinite(exact) & (np.abs(exact) < 1)
+    Args:
+        case: The case.
+        order: One of ORDERS.
+        x: The inputs, of the type to judge; ascending or descending, if monotonicity is to be judged.
+        exact: The exact results, in float64.
+        bins: The bin of each input, ascending.
+    """
+
+    def __init__(self, case: Case, order: str, x: Floats, exact: Floats, bins: Floats) -> None:
+        wide = x.astype(np.float64)
+        self.x, self.exact = x, exact
+        kept = is_kept(wide, x.dtype)
+        self.known = ~np.isnan(wide)
+        self.counted = kept & is_normal(exact, x.dtype)
+        self.tiny = float(jnp.finfo(x.dtype).smallest_normal)
+        self.subnormal = kept & (np.abs(exact) < self.tiny)
+        self.in_window = case.in_window(order, wide)
         self.ulps = 1 / ulp(exact, x.dtype)
         self.rounded = exact.astype(x.dtype)
-        self.near_zero = case.near_zero(wide) if order == "derivative" else np.zeros(x.shape, bool)
+        self.direction = np.sign(wide[-1] - wide[0]) if case.monotone and order == "forward" else 0
+        self.bins, self.starts = np.unique(bins, return_index=True)
 
-    def errors(self, y: Any) -> Errors:
+    def errors(self, y: Floats) -> Errors:
         """Return the errors of the results ``y``."""
         error = np.abs(y.astype(np.float64) - self.exact)
         nan = np.isnan(y) & self.known
         error[nan] = np.inf
-        forgiven = self.near_zero & (error <= WINDOW_ERROR)
+        forgiven = self.in_window & (error <= WINDOW_ERROR)
         counted = self.counted & ~forgiven
         ulps = np.where(counted, error * self.ulps, 0)
         worst = ulps.argmax()
-        starts = np.flatnonzero(np.diff(self.bins, prepend=-1))
-        largest = np.maximum.reduceat(ulps, starts)
         return Errors(
             inputs=int(self.known.sum()),
             counted=int(counted.sum()),
@@ -187,13 +195,14 @@ class Truth:
             total=float(ulps.sum()),
             right=int((counted & (y == self.rounded)).sum()),
             nan=int(nan.sum()),
-            subnormal=float(error[self.apart].max(initial=0) / float(jnp.finfo(self.x.dtype).smallest_normal)),
+            reversals=int((np.diff(y) * self.direction < 0).sum()) if self.direction else 0,
+            subnormal=float(error[self.subnormal].max(initial=0) / self.tiny),
             window=float(error[forgiven].max(initial=0)),
-            profile=dict(zip(self.bins[starts].tolist(), largest.tolist(), strict=True)),
+            profile=dict(zip(self.bins.tolist(), np.maximum.reduceat(ulps, self.starts).tolist(), strict=True)),
         )
 
 
-def inputs(dtype: str, chunk: int, stride: int) -> Iterator[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+def inputs(dtype: str, chunk: int, stride: int) -> Iterator[tuple[Floats, Floats]]:
     """Yield the floats of a chunk in blocks, with the bin of each.
 
     Args:
@@ -225,10 +234,228 @@ def measure(name: str, dtype: str, chunk: int, stride: int, libraries: list[str]
     found = {library: {order: Errors() for order in ORDERS} for library in libraries}
     with np.errstate(all="ignore"):
         for x, bins in inputs(dtype, chunk, stride):
-            wide = x.astype(np.float64)
-            truths = {order: Truth(case, order, x, wide, exact, bins) for order, exact in case.exact(wide).items()}
+            exact = case.exact(x.astype(np.float64))
+            truths = {order: Truth(case, order, x, exact[order], bins) for order in ORDERS}
             for library in libraries:
                 results = runner(library, name)(x)
                 for order, truth in truths.items():
                     found[library][order].add(truth.errors(results[order]))
     return found
+
+
+# Sweeping
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All floats of a type, or one in so many, through a function of a library, as it is now.
+
+    Attributes:
+        name: One of CASES.
+        dtype: The type.
+        library: The library.
+        stride: One float in so many.
+    """
+
+    name: str
+    dtype: str
+    library: str
+    stride: int
+
+    @property
+    def chunks(self) -> int:
+        """In how many chunks it is done."""
+        return math.ceil(2 ** (8 * jnp.dtype(self.dtype).itemsize) / CHUNK)
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The versions of what computes."""
+        versions = {"jaxact": jaxact.__version__, "jax": jax.__version__, "torch": torch.__version__.partition("+")[0]}
+        wanted = {"jaxact": ("jaxact", "jax"), "torch": ("torch",), "jax.nn": ("jax",)}[self.library]
+        return {name: versions[name] for name in wanted}
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """What changes when a chunk done before is worth nothing any more: the versions, the code."""
+        package = Path(jaxact.__file__).parent
+        sources = [Path(__file__), Path(__file__).with_name("reference.py")]
+        if self.library == "jaxact":
+            family = inspect.getmodule(vars(jaxact)[CASES[self.name].function])
+            sources += [Path(inspect.getfile(family)), package / "_boundary.py", *package.glob("_numerics/*.py")]
+        text = json.dumps(self.versions) + "".join(path.read_text() for path in sorted(sources))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def partial(self) -> Path:
+        """The file that keeps finished chunks, one a line."""
+        return PARTIAL / f"{self.name}.{self.dtype}.{self.library}.{self.stride}.jsonl"
+
+    def done(self) -> dict[int, dict[str, Errors]]:
+        """Return the chunks that are done, and are still worth something."""
+        if not self.partial.exists():
+            return {}
+        found = {}
+        for line in self.partial.read_text().splitlines():
+            chunk = json.loads(line)
+            if chunk["fingerprint"] == self.fingerprint:
+                found[chunk["chunk"]] = {order: _loaded(chunk[order]) for order in ORDERS}
+        return found
+
+    def keep(self, chunk: int, errors: dict[str, Errors]) -> None:
+        """Write down a finished chunk."""
+        PARTIAL.mkdir(parents=True, exist_ok=True)
+        line = {"chunk": chunk, "fingerprint": self.fingerprint} | {order: asdict(errors[order]) for order in ORDERS}
+        with self.partial.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def total(self) -> dict[str, Errors]:
+        """Return the errors over all its chunks, which must be done."""
+        total = {order: Errors() for order in ORDERS}
+        for _, chunk in sorted(self.done().items()):
+            for order in ORDERS:
+                total[order].add(chunk[order])
+        return total
+
+
+def _loaded(record: dict[str, Any]) -> Errors:
+    return Errors(**record | {"profile": {int(key): value for key, value in record["profile"].items()}})
+
+
+def run(sweeps: list[Sweep], jobs: int, console: Console) -> None:
+    """Do all chunks of the sweeps that are not done yet.
+
+    Args:
+        sweeps: What to do.
+        jobs: How many processes to use.
+        console: Where to show the progress.
+    """
+    # The libraries that a chunk is missing for run on it together: they share the exact results.
+    missing: dict[tuple[str, str, int, int], list[Sweep]] = {}
+    for sweep in sweeps:
+        done = sweep.done()
+        for chunk in range(sweep.chunks):
+            if chunk not in done:
+                missing.setdefault((sweep.name, sweep.dtype, chunk, sweep.stride), []).append(sweep)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    context = multiprocessing.get_context("spawn")
+    with (
+        Progress(*columns, TimeRemainingColumn(), console=console) as progress,
+        ProcessPoolExecutor(jobs, mp_context=context) as pool,
+    ):
+        bar = progress.add_task("chunks", total=len(missing))
+        futures = {pool.submit(measure, *task, [s.library for s in group]): task for task, group in missing.items()}
+        try:
+            for future in as_completed(futures):
+                task = futures[future]
+                for sweep in missing[task]:
+                    sweep.keep(task[2], future.result()[sweep.library])
+                progress.update(bar, advance=1, description=f"{task[0]} {task[1]}")
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def record(sweep: Sweep, total: dict[str, Errors]) -> dict[str, Any]:
+    """Return the figures of a sweep as data."""
+    return {
+        "name": sweep.name,
+        "parameters": dict(CASES[sweep.name].parameters),
+        "dtype": sweep.dtype,
+        "library": sweep.library,
+        "versions": sweep.versions,
+        "stride": sweep.stride,
+        "date": datetime.date.today().isoformat(),
+    } | {
+        order: {
+            "inputs": errors.inputs,
+            "counted": errors.counted,
+            "largest": _json_number(errors.largest),
+            "at": errors.at,
+            "mean": _json_number(errors.total / errors.counted),
+            "correctly_rounded": errors.right / errors.counted,
+            "nan": errors.nan,
+            "reversals": errors.reversals,
+            "subnormal": _json_number(errors.subnormal),
+            "window": errors.window,
+        }
+        for order, errors in total.items()
+    }
+
+
+def _json_number(value: float) -> float | str:
+    """Return a number as JSON has it, which knows no infinity: as "inf", which ``float`` reads."""
+    return value if math.isfinite(value) else str(value)
+
+
+def save(records: list[report.Record], profiles: report.Profiles) -> None:
+    """Put new results in the place of old ones of the same function, type and library."""
+    old_records, old_profiles = report.load() if report.DATA.exists() else ([], {})
+    merged = {report.key(entry): entry for entry in old_records + records}
+    order = [(name, dtype, library) for name in CASES for dtype in DTYPES for library in LIBRARIES]
+    report.DATA.parent.mkdir(exist_ok=True)
+    ordered = [merged[key] for key in order if key in merged]
+    report.DATA.write_text(json.dumps(ordered, indent=1) + "\n")
+    np.savez_compressed(report.PROFILES, **(old_profiles | profiles))
+
+
+def profile(errors: Errors) -> Floats:
+    """Return the profile as an array of BINS numbers, small enough to be kept for every function."""
+    values = np.zeros(BINS)
+    for index, largest in errors.profile.items():
+        values[index] = largest
+    return values.astype(np.float32)
+
+
+# The command line
+
+
+def _names(text: str, known: Iterable[str], what: str) -> list[str]:
+    names = text.split(",") if text else list(known)
+    if unknown := set(names).difference(known):
+        raise typer.BadParameter(f"no {what} {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    return names
+
+
+def main(
+    functions: Annotated[str, typer.Option(help="Only these functions, separated by commas.")] = "",
+    dtypes: Annotated[str, typer.Option(help="Only these types, separated by commas.")] = "",
+    libraries: Annotated[str, typer.Option(help="Only these libraries, separated by commas.")] = "",
+    stride: Annotated[int, typer.Option(help="One float32 in so many, a power of 2 up to 65536.")] = 1,
+    jobs: Annotated[int, typer.Option(help="How many processes to use.")] = os.cpu_count() or 1,
+    only_report: Annotated[bool, typer.Option("--report", help="Make the page and the plots from the data.")] = False,
+) -> None:
+    """Measure the errors of jaxact, torch and jax.nn on every float; exit with 1 if jaxact exceeds a bound."""
+    console = Console()
+    if only_report:
+        records, profiles = report.load()
+    else:
+        if stride not in [2**power for power in range(17)]:
+            raise typer.BadParameter(f"the stride must be a power of 2 up to 65536, got {stride}")
+        sweeps = [
+            Sweep(name, dtype, library, stride if dtype == "float32" else 1)
+            for dtype in _names(dtypes, DTYPES, "type")
+            for name in _names(functions, CASES, "function")
+            for library in _names(libraries, LIBRARIES, "library")
+            if has(library, CASES[name])
+        ]
+        run(sweeps, jobs, console)
+        totals = {sweep: sweep.total() for sweep in sweeps}
+        records = [record(sweep, total) for sweep, total in totals.items()]
+        profiles = {
+            f"{sweep.name}.{sweep.dtype}.{sweep.library}.{order}": profile(total[order])
+            for sweep, total in totals.items()
+            for order in ORDERS
+        }
+    report.show(records, console)
+    if only_report or stride == 1:
+        if not only_report:
+            save(records, profiles)
+        report.write(console)
+    failures = report.violations(records)
+    for line in failures:
+        console.print(line, style="red", highlight=False)
+    raise typer.Exit(bool(failures))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,40 +1,19 @@
-"""Dense arrays of the three kinds: which ones there are, what is refused and why, dtypes and the checked cast."""
+"""Which objects are dense arrays of numbers, and why the others are refused."""
 
-import functools
-import math
 import sys
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxact._boundary import fits
+from ._dtypes import DTYPES, NUMPY_DTYPES, is_numeric, numpy_dtypes
 
 if TYPE_CHECKING:
     import torch
 
 Dense: TypeAlias = "np.ndarray | jax.Array | torch.Tensor"
-
-# XLA's CPU client shares a buffer that starts at a multiple of this many bytes, and copies any other.
-ALIGNMENT = 64
-
-# The dtypes that are moved, by the name that NumPy (with ml_dtypes), JAX and torch give them; torch lacks the last line.
-_NAMES = """
-    bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 bfloat16 float32 float64 complex64 complex128
-    float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz float8_e8m0fnu
-    float8_e3m4 float8_e4m3 float8_e4m3b11fnuz
-"""
-DTYPES = frozenset(jnp.dtype(name) for name in _NAMES.split())
-
-# DLPack's number for the device whose memory the CPU addresses.
-_DLPACK_CPU = 1
-
-
-class PrecisionWarning(UserWarning):
-    """Data was rounded to 32 bits, because JAX's 64-bit mode is off and no dtype was asked for."""
 
 
 def is_tensor(x: Any) -> "TypeGuard[torch.Tensor]":
@@ -43,60 +22,62 @@ def is_tensor(x: Any) -> "TypeGuard[torch.Tensor]":
 
 
 def is_number(x: Any) -> TypeGuard[complex]:
-    """Say whether ``x`` is a number of Python's own, which has no dtype and no memory."""
+    """Say whether ``x`` is a number of Python's own, which has no dtype."""
     return isinstance(x, (bool, int, float, complex)) and not isinstance(x, np.generic)
 
 
-def is_sparse_jax(x: Any) -> bool:
-    """Say whether ``x`` is a sparse JAX array: jax.tree would take it for a container."""
+def is_sparse(x: Any) -> bool:
+    """Say whether ``x`` is a sparse JAX array, which jax.tree would take for a container."""
     return isinstance(x, getattr(sys.modules.get("jax.experimental.sparse"), "JAXSparse", ()))
 
 
-def is_numpys(dtype: np.dtype) -> bool:
-    """Say whether the dtype is NumPy's own; bfloat16 and float8 are of ml_dtypes, and its DLPack refuses them."""
-    return dtype.isbuiltin == 1
+def is_plain_numpy(x: Any) -> TypeGuard[np.ndarray]:
+    """Say, quickly, that ``x`` is a NumPy array that DLPack exports as it is, if a writable one is not needed."""
+    return type(x) is np.ndarray and x.dtype in NUMPY_DTYPES and x.flags.c_contiguous and x.flags.aligned
 
 
-@functools.cache
-def torch_dtypes() -> "dict[np.dtype, torch.dtype]":
-    """Return torch's dtype for each NumPy dtype that is moved and that torch has."""
-    import torch
-
-    return {dtype: getattr(torch, dtype.name) for dtype in DTYPES if hasattr(torch, dtype.name)}
-
-
-@functools.cache
-def numpy_dtypes() -> "dict[torch.dtype, np.dtype]":
-    """Return NumPy's dtype for each torch dtype that is moved."""
-    return {theirs: ours for ours, theirs in torch_dtypes().items()}
+def is_plain_jax(x: Any, dtypes: Container[np.dtype]) -> TypeGuard[jax.Array]:
+    """Say, quickly, that ``x`` is a JAX array of one of the dtypes whose data are in the memory of the CPU."""
+    return (
+        isinstance(x, jax.Array)
+        and not isinstance(x, jax.core.Tracer)
+        and x.dtype in dtypes
+        and not x.is_deleted()
+        and is_on_cpu(x)
+    )
 
 
-def requested_dtype(name: str, dtype: Any) -> np.dtype:
-    """Return the NumPy dtype that the argument ``dtype`` names, spelled as in JAX, NumPy or torch.
+def is_plain_tensor(x: Any) -> "TypeGuard[torch.Tensor]":
+    """Say, quickly, that ``x`` is a contiguous tensor in the CPU's memory, with nothing to be done to its values."""
+    torch = sys.modules.get("torch")
+    return (
+        torch is not None
+        and type(x) is torch.Tensor
+        and x.is_cpu
+        and x.layout is torch.strided
+        and not (x.requires_grad or x.is_nested or x.is_conj() or x.is_neg())
+        and has_memory(x)
+        and x.is_contiguous()
+    )
 
-    Args:
-        name: The public function, for the message.
-        dtype: A dtype, or its name.
 
-    Raises:
-        TypeError: If it is no dtype of numbers that are a byte or more.
-    """
+def is_on_cpu(x: jax.Array) -> bool:
+    """Say whether the array is one piece, in the memory of this process."""
+    devices = x.sharding.device_set
+    device: Any = next(iter(devices))
+    return len(devices) == 1 and device.platform == "cpu" and device.process_index == jax.process_index()
+
+
+def has_memory(x: "torch.Tensor") -> bool:
+    """Say whether the tensor has memory of its own: a sparse one has not, nor has one that torch.func traces."""
     try:
-        found = jnp.dtype(str(dtype).removeprefix("torch.") if type(dtype).__module__ == "torch" else dtype)
-    except TypeError:
-        found = None
-    if found is None or not _is_numeric(found):
-        raise TypeError(
-            f"{name}: dtype must be a dtype of numbers of JAX, NumPy or PyTorch, such as 'float32', got {dtype!r}"
-        )
-    return found
+        x.data_ptr()
+    except RuntimeError:
+        return False
+    return True
 
 
-def _is_numeric(dtype: np.dtype) -> bool:
-    return dtype.kind in "biufc" or dtype in DTYPES
-
-
-def dense(name: str, x: Any, import_off_cpu: Callable[[Any], Dense]) -> Dense:
+def dense(name: str, x: Any, importers: Iterable[Callable[[Any], Dense]]) -> Dense:
     """Return ``x`` as a plain dense array of one of the three kinds, in the same memory.
 
     Tensors come out detached. Subclasses of arrays and tensors, numbers, and what has ``__jax_array__`` or
@@ -105,7 +86,7 @@ def dense(name: str, x: Any, import_off_cpu: Callable[[Any], Dense]) -> Dense:
     Args:
         name: The public function, for the message.
         x: What may be an array.
-        import_off_cpu: Takes an object with ``__dlpack__`` whose data are on another device than the CPU.
+        importers: Functions that take an object with ``__dlpack__``, tried in this order.
 
     Raises:
         TypeError: If ``x`` is no dense array of numbers.
@@ -123,7 +104,7 @@ def dense(name: str, x: Any, import_off_cpu: Callable[[Any], Dense]) -> Dense:
     if hasattr(x, "__jax_array__"):
         return _dense_jax(name, x.__jax_array__())
     if hasattr(x, "__dlpack__"):
-        return _dense_foreign(name, x, import_off_cpu)
+        return _dense_foreign(name, x, importers)
     raise TypeError(
         f"{name}: got a {_type_name(x)}, which is no dense array, no number and no container that jax.tree knows; "
         f"{_way_out(x)}"
@@ -149,7 +130,7 @@ def _way_out(x: Any) -> str:
 def _dense_numpy(name: str, x: "np.ndarray | np.generic") -> np.ndarray:
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{name}: got a masked array, whose mask would be lost; call .filled(value) first")
-    if not _is_numeric(x.dtype):
+    if not is_numeric(x.dtype):
         raise TypeError(f"{name}: got a NumPy array of dtype {x.dtype}; {_numeric_way_out(x.dtype)}")
     return np.asarray(x)
 
@@ -201,13 +182,11 @@ def _dense_tensor(name: str, x: "torch.Tensor") -> "torch.Tensor":
         raise TypeError(
             f"{name}: got a {_type_name(x)}, which has no data of its own; convert the tensor that it stands for"
         )
-    try:
-        x.data_ptr()
-    except RuntimeError:
+    if not has_memory(x):
         raise TypeError(
             f"{name}: got a tensor traced by torch.func, which has no data; convert outside of torch.func.grad and "
             "torch.func.vmap, or call the JAX function through jaxact.interop.as_torch"
-        ) from None
+        )
     if x.requires_grad:
         x = x.detach()
     return x if type(x) is torch.Tensor else x.as_subclass(torch.Tensor)
@@ -220,77 +199,13 @@ def _dense_number(name: str, x: complex) -> np.ndarray:
     return array
 
 
-def _dense_foreign(name: str, x: Any, import_off_cpu: Callable[[Any], Dense]) -> Dense:
-    try:
-        if x.__dlpack_device__()[0] == _DLPACK_CPU:
-            return np.from_dlpack(x)
-        return import_off_cpu(x)
-    except (BufferError, RuntimeError, TypeError, ValueError) as error:
-        raise TypeError(
-            f"{name}: got a {_type_name(x)} whose DLPack data cannot be taken: {error}; {_way_out(x)}"
-        ) from error
-
-
-def cast(name: str, x: np.ndarray, dtype: np.dtype, *, asked: bool) -> np.ndarray:
-    """Return ``x`` in another dtype, in new memory aligned for XLA.
-
-    Args:
-        name: The public function, for the message.
-        x: The array.
-        dtype: The dtype of the result.
-        asked: Whether the caller asked for this dtype, and so for the rounding.
-
-    Raises:
-        TypeError: If an imaginary part would be lost.
-        OverflowError: If a value would change beyond rounding.
-
-    Warns:
-        PrecisionWarning: If a value is rounded and this was not asked for.
-    """
-    if x.dtype.kind == "c" and dtype.kind != "c":
-        raise TypeError(f"{name}: {x.dtype} data cannot become {dtype}; take .real first")
-    with np.errstate(all="ignore"):  # what would be warned about is an OverflowError
-        y = aligned_copy(x, dtype)
-        rounded = False
-        for before, after in zip(_real_parts(x), _real_parts(y), strict=False):
-            if after.dtype.kind in "iu" and before.dtype.kind not in "biu":
-                before = np.trunc(before)
-            back = after.astype(before.dtype)
-            exact = np.array_equal(before, back, equal_nan=before.dtype.kind not in "biu")
-            # A float just above the largest integer passes for that integer: the way back tells them apart.
-            if not fits(before, after.dtype) or not (exact or after.dtype.kind not in "iu"):
-                way_out = "clip it first" if asked else "enable jax_enable_x64, or convert it first"
-                raise OverflowError(f"{name}: {x.dtype} data has values outside {dtype}; {way_out}")
-            rounded |= not exact
-    if rounded and not asked:
-        warnings.warn(
-            f"{name}: {x.dtype} data was rounded to {dtype}, because JAX's 64-bit mode is off; enable "
-            f"jax_enable_x64, or pass dtype='{dtype}' if this is meant",
-            PrecisionWarning,
-            stacklevel=_stacklevel_of_user(),
-        )
-    return y
-
-
-def _real_parts(x: np.ndarray) -> Iterator[np.ndarray]:
-    yield x.real
-    if x.dtype.kind == "c":
-        yield x.imag
-
-
-def aligned_copy(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Return a C-contiguous copy of ``x`` in ``dtype``, at an address that XLA shares."""
-    size = math.prod(x.shape) * dtype.itemsize
-    buffer = np.empty(size + ALIGNMENT, np.uint8)
-    start = -buffer.ctypes.data % ALIGNMENT
-    copy = buffer[start : start + size].view(dtype).reshape(x.shape)
-    np.copyto(copy, x, casting="unsafe")
-    return copy
-
-
-def _stacklevel_of_user() -> int:
-    """Return the stacklevel at which ``warnings.warn`` in the caller points at the user's line, not at a library's."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in {"jaxact", "jax", "torch"}:
-        level, frame = level + 1, frame.f_back
-    return level
+def _dense_foreign(name: str, x: Any, importers: Iterable[Callable[[Any], Dense]]) -> Dense:
+    failures = []
+    for import_dlpack in importers:
+        try:
+            return import_dlpack(x)
+        except (BufferError, RuntimeError, TypeError, ValueError) as error:
+            failures.append(str(error))
+    raise TypeError(
+        f"{name}: got a {_type_name(x)}, whose data cannot be taken over DLPack; {_way_out(x)} ({'; '.join(failures)})"
+    )

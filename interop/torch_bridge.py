@@ -159,7 +159,6 @@ class _Call(torch.autograd.Function):
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
         ctx.differentiable = [_is_inexact(out) for out in output[1:]]
-        ctx.mark_non_differentiable(*[out for out in output[1:] if not _is_inexact(out)])
 
     @staticmethod
     def backward(ctx: Any, _structure: None, *cotangents: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -355,10 +354,8 @@ def _precision_of(tensors: Iterable[torch.Tensor]) -> contextlib.AbstractContext
     if enabled or not any(tensor.dtype in _DOUBLES for tensor in tensors):
         return contextlib.nullcontext()
     # Public since jax 0.8; before, it was experimental.
-    enable_x64 = getattr(jax, "enable_x64", None)
-    if enable_x64 is None:
-        enable_x64 = jax.experimental.enable_x64
-    return enable_x64(True)
+    home: Any = jax if hasattr(jax, "enable_x64") else jax.experimental
+    return home.enable_x64(True)
 
 
 def _shape_of(tensor: torch.Tensor) -> jax.ShapeDtypeStruct:

@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.nn import log_softmax
 from jax.typing import ArrayLike
 
 from jaxact._boundary import FLOATS, HALVES, matching_array, operand, result_dtype
+from jaxact._numerics.normalizing import log_softmax
 
 TARGETS = frozenset(map(np.dtype, ("int32", "int64")))
 
@@ -151,7 +151,8 @@ def adaptive_log_softmax_log_prob(
     Example:
         >>> import jax.numpy as jnp, jaxact
         >>> head_weight, tail_weights = jnp.zeros((3, 2)), [(jnp.ones((1, 2)), jnp.zeros((2, 1)))]
-        >>> print(jnp.array_str(jaxact.adaptive_log_softmax_log_prob(jnp.ones((1, 2)), head_weight, tail_weights, [2]), precision=4))
+        >>> log_probs = jaxact.adaptive_log_softmax_log_prob(jnp.ones((1, 2)), head_weight, tail_weights, [2])
+        >>> print(jnp.array_str(log_probs, precision=4))
         [[-1.0986 -1.0986 -1.7918 -1.7918]]
 
     See Also:
@@ -177,12 +178,13 @@ def _with_loss(arrays: dict[str, Any], target: ArrayLike, bounds: tuple[int, ...
 
     entry, within = classes, jnp.zeros(classes.shape, x.dtype)
     for k, (start, stop) in enumerate(itertools.pairwise(bounds)):
-        # Rows of other clusters are 0 on the way in and on the way out, so that an overflow there, which torch
-        # would not compute, does not become 0 * inf in a gradient.
+        # Rows of other clusters are 0 at every step, so that what overflows there, which torch would not compute,
+        # does not become 0 * inf in a gradient.
         inside = (classes >= start) & (classes < stop)
-        hidden = linear(jnp.where(inside[:, None], x, 0), arrays[_tail(k, 0)])
-        logits = jnp.where(inside[:, None], linear(hidden, arrays[_tail(k, 1)]), 0)
-        within = jnp.where(inside, _at(log_softmax(logits, 1), classes - start), within)
+        rows = jnp.where(inside[:, None], x, 0)
+        for i in (0, 1):
+            rows = jnp.where(inside[:, None], linear(rows, arrays[_tail(k, i)]), 0)
+        within = jnp.where(inside, _at(log_softmax(rows, 1), classes - start), within)
         entry = jnp.where(inside, bounds[0] + k, entry)
     head = log_softmax(linear(x, arrays["head_weight"], arrays.get("head_bias")), 1)
     known = (classes >= 0) & (classes < bounds[-1])

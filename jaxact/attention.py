@@ -458,18 +458,31 @@ def _scores(
         scale = 1 / math.sqrt(max(query.shape[-1], 1))  # without features every score is 0, as in torch
     scores = matmul(query, key.mT) * scale
     for mask in masks:
-        mask = _with_ndim(mask, scores.ndim)
-        if mask.dtype in BOOLEAN:
-            scores = jnp.where(mask, scores, -jnp.inf)  # unlike the addition of -inf it drops inf and NaN too
-        else:
-            scores = scores + mask.astype(scores.dtype)
+        scores = _masked(scores, _with_ndim(mask, scores.ndim))
     return scores
 
 
+def _masked(scores: jax.Array, mask: jax.Array) -> jax.Array:
+    """Return the scores with -inf where a boolean mask is False, or plus an additive mask."""
+    if mask.dtype in BOOLEAN:
+        return jnp.where(mask, scores, -jnp.inf)  # unlike adding -inf, this also drops inf and NaN
+    return scores + mask.astype(scores.dtype)
+
+
+@jax.custom_jvp
 def _softmax_or_zero(scores: jax.Array) -> jax.Array:
     """Return the softmax over the last axis, and zeros, also for the gradient, for rows of -inf only."""
-    masked = jnp.all(scores == -jnp.inf, axis=-1, keepdims=True)
-    return jnp.where(masked, 0, softmax(jnp.where(masked, 0, scores), -1))
+    peak = jnp.max(scores, axis=-1, keepdims=True, initial=-jnp.inf)
+    terms = jnp.exp(scores - jnp.where(peak == -jnp.inf, 0, peak))
+    total = jnp.sum(terms, axis=-1, keepdims=True)
+    return terms / jnp.where(total == 0, 1, total)
+
+
+@_softmax_or_zero.defjvp
+def _softmax_or_zero_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    weights = _softmax_or_zero(*primals)
+    changes = weights * tangents[0]
+    return weights, changes - weights * jnp.sum(changes, axis=-1, keepdims=True)
 
 
 def _dropped(weights: jax.Array, dropout: Dropout) -> jax.Array:
@@ -564,7 +577,7 @@ def _fused_attention_jvp(
 
 def _arrays(name: str, **arguments: Any) -> dict[str, jax.Array]:
     """Return the arguments as arrays, or raise unless all are of the one float dtype of the first."""
-    arrays = {argument: jnp.asarray(operand(name, x, argument)) for argument, x in arguments.items()}
+    arrays = {argument: _array(name, argument, x) for argument, x in arguments.items()}
     first, *_ = arrays
     dtype = arrays[first].dtype
     if dtype not in FLOATS:
@@ -578,9 +591,14 @@ def _arrays(name: str, **arguments: Any) -> dict[str, jax.Array]:
     return arrays
 
 
+def _array(name: str, argument: str, x: Any) -> jax.Array:
+    x = operand(name, x, argument)
+    return x if isinstance(x, jax.Array) else jnp.asarray(x)  # asarray costs microseconds even on arrays
+
+
 def _mask(name: str, argument: str, mask: Any, dtype: np.dtype) -> jax.Array:
     """Return a mask as an array, or raise unless it is boolean or of the given dtype or float32."""
-    array = jnp.asarray(operand(name, mask, argument))
+    array = _array(name, argument, mask)
     if array.dtype not in BOOLEAN | {dtype, FLOAT32}:
         raise TypeError(
             f"{name}: {argument} must be boolean, float32 or of the dtype of query, {dtype}, "
@@ -693,6 +711,11 @@ def _check_head_shapes(name: str, shapes: dict[str, Shape], embed_dim_to_check: 
     batch, length = query[1:-1], query[:1]
     heads = math.prod(batch) * num_heads
     keys = shapes["static_k"][1:2] if "static_k" in shapes else key[:1]
+    values = shapes["static_v"][1:2] if "static_v" in shapes else value[:1]
+    if keys != values:
+        raise ValueError(
+            f"{name}: key, or static_k, and value, or static_v, must be of one length S, got {keys} and {values}"
+        )
     projected = (heads, *keys, features // num_heads)
     outputs = shapes["out_proj_weight"][:1]
     accepted: dict[str, list[Shape]] = {
@@ -710,9 +733,9 @@ def _check_head_shapes(name: str, shapes: dict[str, Shape], embed_dim_to_check: 
         "key_padding_mask": [(*batch, *keys)],
         "attn_mask": [(*length, *keys), (heads, *length, *keys)],
     }
-    for argument in accepted.keys() & shapes.keys():
-        if shapes[argument] not in accepted[argument]:
+    for argument, shape in shapes.items():
+        if shape not in accepted.get(argument, [shape]):
             raise ValueError(
                 f"{name}: {argument} must be of shape {' or '.join(map(str, accepted[argument]))}, "
-                f"got {shapes[argument]}, for query {query}, key {key}, value {value} and {num_heads=}"
+                f"got {shape}, for query {query}, key {key}, value {value} and {num_heads=}"
             )

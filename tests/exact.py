@@ -5,9 +5,9 @@ Names and parameters are jaxact's. Nothing here is arranged against cancellation
 
 from mpmath import mp, mpf
 
-# The digits to compute with: first, and where the result is so small that too few of them would be left of, say,
-# 1 + exp(-700). The smallest normal float64 is 2e-308.
-DIGITS = (50, 400)
+# The digits to compute with, the next number of them where the result is so small that too few would be left of,
+# say, 1 + exp(-700). The smallest normal float64 is 2e-308.
+DIGITS = (50, 150, 400)
 
 
 def relu(x):
@@ -107,7 +107,7 @@ def derivative(function, x, **parameters):
 
 
 def _precise(function, x):
-    """Return the function at x, computed with few digits, or with many where it may have lost those few."""
+    """Return the function at x, computed with as many digits as leave 20 after cancellation."""
     x = mpf(float(x))
     for digits in DIGITS:
         with mp.workdps(digits):

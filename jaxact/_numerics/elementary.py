@@ -131,29 +131,34 @@ def one_plus_exp(x: jax.Array) -> jax.Array:
     return jnp.where(power < 2**24, (1 + power) + rest, power + (1 + rest))
 
 
-def exp_parts(x: jax.Array, doublings: int = 0) -> tuple[jax.Array, jax.Array]:
+def exp_parts(
+    x: jax.Array, low: jax.Array | None = None, *, doublings: int = 0
+) -> tuple[jax.Array, jax.Array]:
     """Return 2^n and exp(r) - 1, where n is the integer nearest to x / ln 2 and r = x - n ln 2.
 
     The exponential of x is 2^n + 2^n (exp(r) - 1), and with a constant c = 1 or -1 added it is
     (c + 2^n) + 2^n (exp(r) - 1): nothing cancels, and the sum in brackets is exact up to 2^23.
 
     On |r| <= 0.3467, exp(r) - 1 = r + r^2 P(r). The power of two is 0 below the normal numbers; above
-    them n stays at 127, and r grows instead. In float64 the two are exp(x) and 0.
+    them n stays at 127, and r grows instead. In float64 the two are exp(x) and 0, or low.
 
     The parts have no gradient: they are for functions that carry a derivative rule.
 
     Args:
         x: float32 or float64.
+        low: A small number to add to x: what rounding x has cost.
         doublings: How often to double the power of two, before it becomes 0.
     """
     if x.dtype != jnp.float32:
         root = jnp.exp(0.5 * x)
-        return 2.0**doublings * root * root, jnp.zeros_like(x)
+        return 2.0**doublings * root * root, jnp.zeros_like(x) if low is None else low
     x = jnp.maximum(x, -88 - LN2_HIGH * doublings)
     bits = lax.bitcast_convert_type(jnp.minimum(x * LOG2_E, 127) + ROUNDER, np.int32)
     integer = bits - np.float32(ROUNDER).view(np.int32)
     n = integer.astype(np.float32)
     r = (x - n * LN2_HIGH) - n * LN2_LOW
+    if low is not None:
+        r = r + low
     power = lax.bitcast_convert_type((integer + np.int32(127 + doublings)) << 23, np.float32)
     return power, r + r * r * polynomial(EXPM1, r)
 

@@ -38,11 +38,11 @@ ZERO_HIGH, ZERO_LOW = 0.7517915368080139, -1.211444945855772e-08
 
 INV_SQRT_TAU = 0.3989422804014327  # 1 / sqrt(2 pi)
 
-# Where the left tails are 0 in either type: of exp(-a), of gelu(-a), of gelu(-a) in the tanh form. Beyond,
+# Where the left tails are 0, in float32 and in float64: of exp(-a), of gelu(-a), of gelu(-a) in the tanh form. Beyond,
 # nothing changes any more, and 2^k stays in the range that _power_of_two takes.
-EXP_END = {np.dtype("float32"): 128.0, np.dtype("float64"): 750.0}
-GELU_END = {np.dtype("float32"): 16.0, np.dtype("float64"): 38.7}
-GELU_TANH_END = {np.dtype("float32"): 11.0, np.dtype("float64"): 21.5}
+EXP_END = (128.0, 750.0)
+GELU_END = (16.0, 38.7)
+GELU_TANH_END = (11.0, 21.5)
 
 # Coefficients, lowest power first: rows of the same name in benchmarks/coefficients.py, which derives them.
 # With M(a) = exp(a^2 / 2) Phi(-a), Phi the normal distribution:
@@ -159,8 +159,9 @@ def _scaled(value: jax.Array | float, k: jax.Array) -> jax.Array:
     return value * _power_of_two(k + 64) * 2.0**-64
 
 
-def _size(x: jax.Array, end: dict[np.dtype, float]) -> jax.Array:
-    return jnp.minimum(jnp.abs(x), end[x.dtype])
+def _size(x: jax.Array, end: tuple[float, float]) -> jax.Array:
+    """Return |x|, at most the first end for float32, the second for float64."""
+    return jnp.minimum(jnp.abs(x), end[0] if x.dtype == jnp.float32 else end[1])
 
 
 def _reflected(x: jax.Array, left: jax.Array) -> jax.Array:
@@ -176,32 +177,17 @@ def _reflected_derivative(x: jax.Array, left: jax.Array) -> jax.Array:
 # gelu: x Phi(x)
 
 
-@jax.custom_jvp
-def gelu(x: jax.Array) -> jax.Array:
-    """Return x Phi(x), on the left -a exp(-a^2 / 2) M(a) with M(a) = (1 + P) / (2 a + 3).
-
-    The quotient q = a / (2 a + 3) is the factor and gives the polynomial's variable. Its denominator's rounding
-    error d enters the result as -d (1 - 2 q)^2 / (3 q) or so, 1 / 3 - 0.85 q to a few hundredths.
-    """
-    a = _size(x, GELU_END)
-    denominator = 2 * a + 3
-    # The bound never acts: XLA for CPU would end a kernel at a quotient used twice, and write it to memory.
-    q = jnp.minimum(a / denominator, 0.5)
-    error = 2 * a - (denominator - 3)
-    tail = polynomial(GELU_TAIL if x.dtype == jnp.float32 else GELU_TAIL_64, 4 * q - 1)
-    p, k = _gauss(a)
-    rest = (p + (tail + p * tail)) - error * (1 / 3 - 0.85 * q)
-    return _reflected(x, _scaled(-(q + q * rest), k))
-
-
-gelu.defjvps(lambda dx, y, x: dx * gelu_derivative(x))
+def _gelu_second_derivative(x: jax.Array) -> jax.Array:
+    """Return (2 - x^2) phi(x)."""
+    w = jnp.clip(x, -40, 40) ** 2
+    return INV_SQRT_TAU * (2 - w) * jnp.exp(-w / 2)
 
 
 @jax.custom_jvp
 def gelu_derivative(x: jax.Array) -> jax.Array:
     """Return Phi(x) + x phi(x), on the left exp(-a^2 / 2) (z - a) P: exact about its zero -z."""
     a = _size(x, GELU_END)
-    t = 2 * jnp.minimum(a / (a + 3), 1) - 1
+    t = 2 * jnp.minimum(a / (a + 3), 1) - 1  # the bound never acts: see gelu
     slope = polynomial(GELU_SLOPE if x.dtype == jnp.float32 else GELU_SLOPE_64, t)
     value = ((ZERO_HIGH - a) + ZERO_LOW) * slope
     p, k = _gauss(a)
@@ -211,9 +197,27 @@ def gelu_derivative(x: jax.Array) -> jax.Array:
 gelu_derivative.defjvps(lambda dx, y, x: dx * _gelu_second_derivative(x))
 
 
-def _gelu_second_derivative(x: jax.Array) -> jax.Array:
-    w = jnp.clip(x, -40, 40) ** 2
-    return INV_SQRT_TAU * (2 - w) * jnp.exp(-w / 2)
+@jax.custom_jvp
+def gelu(x: jax.Array) -> jax.Array:
+    """Return x Phi(x), on the left -q (1 + P(q - 1)) exp(-a^2 / 2) / 4 with q = 4 a / (2 a + 3).
+
+    The rounding error of q's denominator is taken off again where it counts, near 0: it enters the result times
+    1 / 3 at a = 0 and less and less further out, 1 / 3 - 0.21 q to a few hundredths.
+
+    Two bounds never act. XLA simplifies (2 a + 3) - 3 to 2 a, but not with a maximum between; and for a CPU it
+    ends a kernel at a quotient that is used twice, and writes it to memory, but not at a minimum.
+    """
+    a = _size(x, GELU_END)
+    denominator = jnp.maximum(2 * a + 3, 3)
+    q = jnp.minimum(4 * a / denominator, 2)
+    error = 2 * a - (denominator - 3)
+    tail = polynomial(GELU_TAIL if x.dtype == jnp.float32 else GELU_TAIL_64, q - 1)
+    p, k = _gauss(a)
+    rest = tail + (p * tail + (p - error * (1 / 3 - 0.2125 * q)))
+    return _reflected(x, 0.25 * _scaled(-(q + q * rest), k))
+
+
+gelu.defjvps(lambda dx, y, x: dx * gelu_derivative(x))
 
 
 def _gauss(a: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -225,18 +229,10 @@ def _gauss(a: jax.Array) -> tuple[jax.Array, jax.Array]:
 # silu: x sigmoid(x); gelu's tanh form: x sigmoid(x (C1 + C2 x^2))
 
 
-def silu(x: jax.Array) -> jax.Array:
-    """Return x / (1 + exp(-x))."""
-    return _silu(x) if jnp.isrealobj(x) else x / (1 + jnp.exp(-x))
-
-
-@jax.custom_jvp
-def _silu(x: jax.Array) -> jax.Array:
-    a = _size(x, EXP_END)
-    return _reflected(x, _left_sigmoid(-a, *_reduced_exp(a)))
-
-
-_silu.defjvps(lambda dx, y, x: dx * silu_derivative(x))
+def _silu_second_derivative(x: jax.Array) -> jax.Array:
+    """Return sigmoid'(x) (2 - x tanh(x / 2))."""
+    x = jnp.clip(x, -2000, 2000)
+    return _times_sigmoid_derivative(jnp.ones_like(x), x) * (2 - x * jnp.tanh(x / 2))
 
 
 @jax.custom_jvp
@@ -249,9 +245,39 @@ def silu_derivative(x: jax.Array) -> jax.Array:
 silu_derivative.defjvps(lambda dx, y, x: dx * _silu_second_derivative(x))
 
 
-def _silu_second_derivative(x: jax.Array) -> jax.Array:
-    x = jnp.clip(x, -2000, 2000)
-    return _times_sigmoid_derivative(jnp.ones_like(x), x) * (2 - x * jnp.tanh(x / 2))
+@jax.custom_jvp
+def _silu(x: jax.Array) -> jax.Array:
+    a = _size(x, EXP_END)
+    return _reflected(x, _left_sigmoid(-a, *_reduced_exp(a)))
+
+
+_silu.defjvps(lambda dx, y, x: dx * silu_derivative(x))
+
+
+def silu(x: jax.Array) -> jax.Array:
+    """Return x / (1 + exp(-x))."""
+    return _silu(x) if jnp.isrealobj(x) else x / (1 + jnp.exp(-x))
+
+
+def _gelu_tanh_second_derivative(x: jax.Array) -> jax.Array:
+    """Return the derivative of s (1 + x v (1 - s)), s = sigmoid(z), v = dz/dx, z the cubic."""
+    x = jnp.clip(x, -50, 50)
+    w = x * x
+    z = x * (C1 + C2 * w)
+    v = C1 + 3 * C2 * w
+    curvature = 2 * C1 + 12 * C2 * w - x * v * v * jnp.tanh(z / 2)
+    return _times_sigmoid_derivative(jnp.ones_like(z), z) * curvature
+
+
+@jax.custom_jvp
+def gelu_tanh_derivative(x: jax.Array) -> jax.Array:
+    """Return s (1 + x v (1 - s)) with s = sigmoid(z), v = dz/dx, z = x (C1 + C2 x^2)."""
+    a = _size(x, GELU_TANH_END)
+    high, low, v = _gelu_tanh_argument(a)
+    return _reflected_derivative(x, _left_gate_derivative(-a * v, 1 - a * v, *_reduced_exp(high, low)))
+
+
+gelu_tanh_derivative.defjvps(lambda dx, y, x: dx * _gelu_tanh_second_derivative(x))
 
 
 @jax.custom_jvp
@@ -263,26 +289,6 @@ def gelu_tanh(x: jax.Array) -> jax.Array:
 
 
 gelu_tanh.defjvps(lambda dx, y, x: dx * gelu_tanh_derivative(x))
-
-
-@jax.custom_jvp
-def gelu_tanh_derivative(x: jax.Array) -> jax.Array:
-    """Return s (1 + x v (1 - s)) with s = sigmoid(2 u), v = d(2 u) / dx."""
-    a = _size(x, GELU_TANH_END)
-    high, low, v = _gelu_tanh_argument(a)
-    return _reflected_derivative(x, _left_gate_derivative(-a * v, 1 - a * v, *_reduced_exp(high, low)))
-
-
-gelu_tanh_derivative.defjvps(lambda dx, y, x: dx * _gelu_tanh_second_derivative(x))
-
-
-def _gelu_tanh_second_derivative(x: jax.Array) -> jax.Array:
-    x = jnp.clip(x, -50, 50)
-    w = x * x
-    z = x * (C1 + C2 * w)
-    v = C1 + 3 * C2 * w
-    curvature = 2 * C1 + 12 * C2 * w - x * v * v * jnp.tanh(z / 2)
-    return _times_sigmoid_derivative(jnp.ones_like(z), z) * curvature
 
 
 def _gelu_tanh_argument(a: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -302,79 +308,32 @@ def _gelu_tanh_argument(a: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 
 def _left_sigmoid(x: jax.Array, p: jax.Array, k: jax.Array) -> jax.Array:
-    """Return x / (1 + e) for e = 2^k (1 + p) >= 1, as x / (2^-k + 1 + p) * 2^-k."""
-    denominator, _ = _left_denominator(p, k)
-    return _scaled(x / denominator, -k)
+    """Return x / (1 + e) for e = 2^k (1 + p) >= 1, as x / (1 + (2^-k + p)) * 2^-k."""
+    return _scaled(x / (1 + (_scaled(1.0, -k) + p)), -k)
 
 
 def _left_gate_derivative(u: jax.Array, w: jax.Array, p: jax.Array, k: jax.Array) -> jax.Array:
     """Return s (1 + u (1 - s)) = s (w - u s) for s = 1 / (1 + e), e = 2^k (1 + p) >= 1, w = 1 + u.
 
-    The denominator's rounding error is taken off again: it would count twice.
+    With s = 2^-k r, a rounding error d of the denominator 1 / r enters as -d r^2 (w - 2 u s) 2^-k.
     """
     denominator, error = _left_denominator(p, k)
     r = 1 / denominator
     us = u * _scaled(r, -k)
-    return _scaled(r * (w - (us + error * r * (w - us))), -k)
+    return _scaled(r * (w - (us + error * r * (w - 2 * us))), -k)
 
 
 def _left_denominator(p: jax.Array, k: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return 2^-k + 1 + p and its rounding error, for k >= 0."""
-    small = _scaled(1.0, -k) + 0.5
-    large = p + 0.5
-    denominator = small + large
-    return denominator, large - (denominator - small)
+    """Return 1 + (2^-k + p) and the rounding error of the sum with 1, for k >= 0.
+
+    The bound never acts; without it XLA simplifies (1 + rest) - 1 to rest.
+    """
+    rest = _scaled(1.0, -k) + p
+    denominator = jnp.maximum(1 + rest, 0.5)
+    return denominator, rest - (denominator - 1)
 
 
 # mish: x tanh(softplus(x))
-
-
-@jax.custom_jvp
-def mish(x: jax.Array) -> jax.Array:
-    """Return x tanh(log(1 + exp(x))) = x / (1 + 2 / (e (e + 2))), e = exp(x).
-
-    In E = exp(|x|) = 2^k m, m = 1 + p and b = 2^-k, the denominator is on the left
-    E + 1/2 + 1 / (4 E + 2) = (1 + p + b / 2 + b^2 / (4 m + 2 b)) / b and on the right
-    1 + 2 / (E (E + 2)) = 1 + 2 b^2 / (m (m + 2 b)): sums of positive terms (p apart), the largest exact.
-    """
-    a = _size(x, EXP_END)
-    p, k = _reduced_exp(a)
-    b = _scaled(1.0, -k)
-    m = 1 + p
-    negative = x < 0
-    rest = b * b / jnp.where(negative, 4 * m + 2 * b, 0.5 * m * (m + 2 * b))
-    rest += jnp.where(negative, p + 0.5 * b, 0)
-    value = jnp.where(negative, -a, x) / (1 + rest)
-    return _scaled(value, jnp.where(negative, -k, 0))
-
-
-mish.defjvps(lambda dx, y, x: dx * mish_derivative(x))
-
-
-@jax.custom_jvp
-def mish_derivative(x: jax.Array) -> jax.Array:
-    """Return the derivative of x e (e + 2) / d with e = exp(x) and d = e^2 + 2 e + 2.
-
-    On the left it is e (4 (1 + x) + e (6 + 4 x + e (4 + e))) / d^2; on the right, with t = exp(-x) and
-    d = 1 + 2 t + 2 t^2, it is 1 + 2 t^2 (2 x (1 + t) - d) / d^2.
-    """
-    a = _size(x, EXP_END)
-    p, k = _reduced_exp(-a)
-    power = _scaled(1.0, k)
-    t = power + power * p
-    negative = x < 0
-    constant = jnp.where(negative, 2.0, 1.0)
-    rest = 2 * t + t * t * (3 - constant)
-    d = constant + rest
-    error = rest - (d - constant)
-    left = 4 * (1 - a) + t * ((6 - 4 * a) + t * (4 + t))
-    right = 2 * t * t * (2 * a * (1 + t) - d)
-    # The bound never acts: see gelu.
-    value = jnp.maximum(jnp.where(negative, left, right) / (d * d + 2 * d * error), -1e4)
-    return jnp.where(negative, _scaled(value + value * p, k), 1 + value)
-
-
-mish_derivative.defjvps(lambda dx, y, x: dx * _mish_second_derivative(x))
 
 
 def _mish_second_derivative(x: jax.Array) -> jax.Array:
@@ -389,44 +348,56 @@ def _mish_second_derivative(x: jax.Array) -> jax.Array:
     return gate_derivative * (2 + x * (1 - s - 2 * gate * s))
 
 
-# glu: a sigmoid(b)
-
-
 @jax.custom_jvp
-def glu(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Return a sigmoid(b), right also where sigmoid(b) alone is below the normal numbers.
+def mish_derivative(x: jax.Array) -> jax.Array:
+    """Return the derivative of x e (e + 2) / d with e = exp(x) and d = e^2 + 2 e + 2.
 
-    With exp(-b) = 2^k (1 + p), n = max(k, 0) and m = min(k, 0), it is a / (1 + 2^m (2^-n + p)) * 2^-n.
+    On the left it is e (4 (1 + x) + e (6 + 4 x + e (4 + e))) / d^2; on the right, with t = exp(-x) and
+    d = 1 + 2 t + 2 t^2, it is 1 + 2 t^2 (2 x (1 + t) - d) / d^2. The rounding errors of d's two sums would
+    count twice and are taken off again.
     """
-    low, high = _glu_ends(b)
-    p, k = _reduced_exp(jnp.clip(-b, -low, high))
-    n = jnp.maximum(k, 0)
-    power = _power_of_two(k - n)
-    denominator = (0.5 + power * _scaled(1.0, -n)) + (0.5 + power * p)
-    # The gate of -inf is exactly 0, so that an infinite a times it is NaN.
-    return jnp.where(b == -jnp.inf, a * 0, _shrunk(a / denominator, n))
+    a = _size(x, EXP_END)
+    p, k = _reduced_exp(-a)
+    power = _scaled(1.0, k)
+    t = power + power * p
+    negative = x < 0
+    constant = jnp.where(negative, 2.0, 1.0)
+    square = t * t * (3 - constant)
+    rest = 2 * t + square
+    d = constant + rest
+    error = (rest - (d - constant)) + (square - (rest - 2 * t))
+    left = 4 * (1 - a) + t * ((6 - 4 * a) + t * (4 + t))
+    right = 2 * t * t * (2 * a * (1 + t) - d)
+    value = jnp.where(negative, left, right) / (d * d + 2 * d * error)
+    value = jnp.maximum(value, -1e4)  # the bound never acts: see gelu
+    return jnp.where(negative, _scaled(value + value * p, k), 1 + value)
 
 
-glu.defjvps(
-    lambda da, y, a, b: da * glu(jnp.ones_like(b), b),
-    lambda db, y, a, b: db * _times_sigmoid_derivative(a, b),
-)
+mish_derivative.defjvps(lambda dx, y, x: dx * _mish_second_derivative(x))
 
 
 @jax.custom_jvp
-def _times_sigmoid_derivative(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Return a sigmoid'(b) = a m / (2^-k + m)^2 * 2^-k, where exp(|b|) = 2^k m, m = 1 + p."""
-    _, high = _glu_ends(b)
-    p, k = _reduced_exp(jnp.minimum(jnp.abs(b), high))
-    denominator, error = _left_denominator(p, k)
-    value = (a + a * p) / (denominator * denominator + 2 * denominator * error)
-    return jnp.where(jnp.isinf(b), a * 0, _shrunk(value, k))
+def mish(x: jax.Array) -> jax.Array:
+    """Return x tanh(log(1 + exp(x))) = x / (1 + 2 / (e (e + 2))), e = exp(x).
+
+    In exp(|x|) = 2^k m, m = 1 + p and b = 2^-k, the denominator is on the left
+    (1 + p + b / 2 + b^2 / (4 m + 2 b)) / b and on the right 1 + 2 b^2 / (m (m + 2 b)), where the product is
+    (1 + 2 b) + p (2 + 2 b + p): sums with a largest term that is exact.
+    """
+    a = _size(x, EXP_END)
+    p, k = _reduced_exp(a)
+    b = _scaled(1.0, -k)
+    negative = x < 0
+    rest = b * b / jnp.where(negative, 4 * p + (4 + 2 * b), 0.5 * ((1 + 2 * b) + p * ((2 + 2 * b) + p)))
+    rest += jnp.where(negative, p + 0.5 * b, 0)
+    value = jnp.where(negative, -a, x) / (1 + rest)
+    return jnp.where(negative, _scaled(value, -k), value)
 
 
-_times_sigmoid_derivative.defjvps(
-    lambda da, y, a, b: da * _times_sigmoid_derivative(jnp.ones_like(b), b),
-    lambda db, y, a, b: -db * jnp.tanh(b / 2) * _times_sigmoid_derivative(a, b),
-)
+mish.defjvps(lambda dx, y, x: dx * mish_derivative(x))
+
+
+# glu: a sigmoid(b)
 
 
 def _glu_ends(b: jax.Array) -> tuple[float, float]:
@@ -441,3 +412,40 @@ def _shrunk(value: jax.Array, n: jax.Array) -> jax.Array:
         step = jnp.minimum(n, largest)
         value, n = value * _power_of_two(-step), n - step
     return value
+
+
+@jax.custom_jvp
+def _times_sigmoid_derivative(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Return a sigmoid'(b) = a m / (2^-k + m)^2 * 2^-k, where exp(|b|) = 2^k m, m = 1 + p."""
+    _, high = _glu_ends(b)
+    p, k = _reduced_exp(jnp.minimum(jnp.abs(b), high))
+    denominator, error = _left_denominator(p, jnp.minimum(k, 100))  # 2^-100 is nothing beside 1 + p
+    value = (a + a * p) / (denominator * denominator + 2 * denominator * error)
+    return jnp.where(jnp.isinf(b), a * 0, _shrunk(value, k))
+
+
+_times_sigmoid_derivative.defjvps(
+    lambda da, y, a, b: da * _times_sigmoid_derivative(jnp.ones_like(b), b),
+    lambda db, y, a, b: -db * jnp.tanh(b / 2) * _times_sigmoid_derivative(a, b),
+)
+
+
+@jax.custom_jvp
+def glu(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Return a sigmoid(b), right also where sigmoid(b) alone is below the normal numbers.
+
+    With exp(-b) = 2^k (1 + p), n = max(k, 0) and m = min(k, 0), it is a / (1 + 2^m (2^-n + p)) * 2^-n.
+    """
+    low, high = _glu_ends(b)
+    p, k = _reduced_exp(jnp.clip(-b, -low, high))
+    n = jnp.maximum(k, 0)
+    power = _power_of_two(k - n)
+    denominator = 1 + power * (_scaled(1.0, jnp.maximum(-n, -100)) + p)  # 2^-100 is nothing beside 1 + p
+    # The gate of -inf is exactly 0, so that an infinite a times it is NaN.
+    return jnp.where(b == -jnp.inf, a * 0, _shrunk(a / denominator, n))
+
+
+glu.defjvps(
+    lambda da, y, a, b: da * glu(jnp.ones_like(b), b),
+    lambda db, y, a, b: db * _times_sigmoid_derivative(a, b),
+)

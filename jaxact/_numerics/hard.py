@@ -1,0 +1,36 @@
+"""Kernels of the hard family that round: hardsigmoid and hardswish."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxact._numerics.piecewise import clip
+
+
+@jax.custom_jvp
+def hardsigmoid(x: jax.Array) -> jax.Array:
+    """Return (x + 3) / 6 cut to [0, 1], with derivative 0 at both ends and at NaN."""
+    return clip(x + 3, 0, 6) / 6
+
+
+hardsigmoid.defjvps(lambda dx, y, x: jnp.where((x > -3) & (x < 3), dx / 6, 0))
+
+
+@jax.custom_jvp
+def hardswish(x: jax.Array) -> jax.Array:
+    """Return x (x + 3) / 6 between -3 and 3, -0.0 below and x above: the product is taken where it cannot overflow."""
+    inside = (x > -3) & (x < 3)
+    middle = jnp.where(inside, x, 0)
+    outside = jnp.where(x <= -3, -0.0, x)
+    return jnp.where(inside, middle * (middle + 3) / 6, outside)
+
+
+hardswish.defjvps(lambda dx, y, x: dx * hardswish_derivative(x))
+
+
+@jax.custom_jvp
+def hardswish_derivative(x: jax.Array) -> jax.Array:
+    """Return (2 x + 3) / 6 between -3 and 3, whose sum is exact near its zero; 0 below, 1 above and at NaN."""
+    return jnp.where((x > -3) & (x < 3), (2 * x + 3) / 6, jnp.where(x <= -3, 0, jnp.ones_like(x)))
+
+
+hardswish_derivative.defjvps(lambda dx, y, x: jnp.where((x > -3) & (x < 3), dx / 3, 0))
