@@ -11,7 +11,6 @@ many, at random, and only prints. ``--report`` only makes the page and the plots
 import datetime
 import functools
 import hashlib
-import inspect
 import json
 import math
 import multiprocessing
@@ -29,12 +28,12 @@ import numpy as np
 import torch
 import typer
 from accuracy_report import BINS, DTYPES, LIBRARIES
-from jaxact.interop import to_numpy, to_torch
 from reference import CASES, ORDERS, WINDOW_ERROR, Case, is_kept, is_normal, ulp
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 import jaxact
+from jaxact.interop import to_numpy, to_torch
 
 ROOT = Path(__file__).parents[1]
 PARTIAL = ROOT / ".accuracy_cache"
@@ -117,8 +116,9 @@ class Errors:
 
     Attributes:
         inputs: How many inputs there were, without NaN.
-        counted: At how many the bounds apply, the exact result being a normal number; the next four are about these.
-        largest: The largest error in ULPs; NaN is infinitely far.
+        counted: At how many the bounds apply, the exact result being a normal number, and the one given is not NaN;
+            the next four are about these.
+        largest: The largest error in ULPs.
         at: Where that is.
         total: The sum of the errors in ULPs.
         right: How many results are the correctly rounded ones.
@@ -126,7 +126,7 @@ class Errors:
         reversals: How often a value falls, from one input to the next, where the function is monotone.
         subnormal: The largest error where the exact result is 0 or subnormal, in units of the smallest normal number.
         window: The largest absolute error, of those that are forgiven, around the derivative's zero.
-        profile: The largest error in ULPs in each of BINS parts of the bit patterns.
+        profile: The largest error in ULPs in each of BINS parts of the bit patterns, infinite where one is NaN.
     """
 
     inputs: int = 0
@@ -180,13 +180,13 @@ class Truth:
 
     def errors(self, y: Floats) -> Errors:
         """Return the errors of the results ``y``."""
-        error = np.abs(y.astype(np.float64) - self.exact)
         nan = np.isnan(y) & self.known
-        error[nan] = np.inf
+        error = np.where(nan, 0, np.abs(y.astype(np.float64) - self.exact))
         forgiven = self.in_window & (error <= WINDOW_ERROR)
-        counted = self.counted & ~forgiven
+        counted = self.counted & ~forgiven & ~nan
         ulps = np.where(counted, error * self.ulps, 0)
         worst = ulps.argmax()
+        profile = np.maximum.reduceat(np.where(nan, np.inf, ulps), self.starts)
         return Errors(
             inputs=int(self.known.sum()),
             counted=int(counted.sum()),
@@ -198,7 +198,7 @@ class Truth:
             reversals=int((np.diff(y) * self.direction < 0).sum()) if self.direction else 0,
             subnormal=float(error[self.subnormal].max(initial=0) / self.tiny),
             window=float(error[forgiven].max(initial=0)),
-            profile=dict(zip(self.bins.tolist(), np.maximum.reduceat(ulps, self.starts).tolist(), strict=True)),
+            profile=dict(zip(self.bins.tolist(), profile.tolist(), strict=True)),
         )
 
 
@@ -280,8 +280,8 @@ class Sweep:
         package = Path(jaxact.__file__).parent
         sources = [Path(__file__), Path(__file__).with_name("reference.py")]
         if self.library == "jaxact":
-            family = inspect.getmodule(vars(jaxact)[CASES[self.name].function])
-            sources += [Path(inspect.getfile(family)), package / "_boundary.py", *package.glob("_numerics/*.py")]
+            family = vars(jaxact)[CASES[self.name].function].__module__.rpartition(".")[-1]
+            sources += [package / f"{family}.py", package / "_boundary.py", *package.glob("_numerics/*.py")]
         text = json.dumps(self.versions) + "".join(path.read_text() for path in sorted(sources))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -296,7 +296,10 @@ class Sweep:
             return {}
         found = {}
         for line in self.partial.read_text().splitlines():
-            chunk = json.loads(line)
+            try:
+                chunk = json.loads(line)
+            except json.JSONDecodeError:  # an empty line, or one that was cut off
+                continue
             if chunk["fingerprint"] == self.fingerprint:
                 found[chunk["chunk"]] = {order: _loaded(chunk[order]) for order in ORDERS}
         return found
@@ -306,7 +309,7 @@ class Sweep:
         PARTIAL.mkdir(parents=True, exist_ok=True)
         line = {"chunk": chunk, "fingerprint": self.fingerprint} | {order: asdict(errors[order]) for order in ORDERS}
         with self.partial.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write("\n" + json.dumps(line))  # on a line of its own, also after one that was cut off
 
     def total(self) -> dict[str, Errors]:
         """Return the errors over all its chunks, which must be done."""
@@ -371,8 +374,8 @@ def record(sweep: Sweep, total: dict[str, Errors]) -> dict[str, Any]:
             "counted": errors.counted,
             "largest": _json_number(errors.largest),
             "at": errors.at,
-            "mean": _json_number(errors.total / errors.counted),
-            "correctly_rounded": errors.right / errors.counted,
+            "mean": _json_number(errors.total / max(errors.counted, 1)),
+            "correctly_rounded": errors.right / max(errors.counted, 1),
             "nan": errors.nan,
             "reversals": errors.reversals,
             "subnormal": _json_number(errors.subnormal),
@@ -453,8 +456,8 @@ def main(
         report.write(console)
     failures = report.violations(records)
     for line in failures:
-        console.print(line, style="red", highlight=False)
-    raise typer.Exit(bool(failures))
+        console.print(line, style="red", highlight=False, soft_wrap=True)
+    raise typer.Exit(1 if failures else 0)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ LIBRARIES = ("jaxact", "torch", "jax.nn")
 BINS = 4096
 
 Record = dict[str, Any]
-Profiles = dict[str, np.ndarray[Any, Any]]
+Profiles = dict[str, Any]
 
 
 def load() -> tuple[list[Record], Profiles]:
@@ -68,23 +68,24 @@ def largest(records: list[Record], dtype: str, order: str) -> list[list[str]]:
 
 
 def _ulps(errors: Record) -> str:
-    if errors["nan"]:
-        return f"NaN on {errors['nan'] / errors['inputs']:.2g} of all"
-    return f"{float(errors['largest']):.3g}".replace("e+0", "e")
+    text = f"{float(errors['largest']):.3g}".replace("e+0", "e").replace("e+", "e")
+    if not errors["nan"]:
+        return text
+    share = errors["nan"] / errors["inputs"]
+    return f"{text}, NaN on {share:.0%}" if share >= 0.01 else f"{text}, NaN {errors['nan']:,} times"
 
 
 def show(records: list[Record], console: Console) -> None:
-    """Print the largest errors, a table for each type."""
+    """Print the largest errors, tables for each type."""
     for dtype in DTYPES:
-        table = Table("function", title=f"Largest error in ULP, {dtype}")
         for order in ORDERS:
+            table = Table("function", title=f"Largest error in ULPs: {dtype}, {order}")
             for library in LIBRARIES:
-                table.add_column(f"{library}\n{order}", justify="right")
-        forward, derivative = (largest(records, dtype, order) for order in ORDERS)
-        for row, more in zip(forward, derivative, strict=True):
-            table.add_row(*row, *more[1:])
-        if forward:
-            console.print(table)
+                table.add_column(library, justify="right")
+            for row in largest(records, dtype, order):
+                table.add_row(*row)
+            if table.row_count:
+                console.print(table)
 
 
 def write(console: Console) -> None:
@@ -114,7 +115,7 @@ An error is the distance to the exact result in ULPs (units in the last place) o
 that rounding allows, and 1.7e7 means that a float32 is 0, or of no digit right, where it should be a normal number.
 Every input counts whose exact result is a normal number: XLA flushes subnormal numbers to 0 on a CPU. Where a
 derivative crosses 0 between two floats (silu, gelu and mish do), an absolute error of {window_error} within {window}
-of the zero does not count. "NaN" stands where the result is NaN and the exact one is finite.
+of the zero does not count. NaN counts apart, where the exact result is none.
 
 jaxact holds these bounds:
 
@@ -210,8 +211,8 @@ def plot(name: str, profiles: Profiles) -> Figure:
 
 def _along_x(profile: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Return where on the axis of x to draw the errors, and how high."""
-    positive, negative = np.split(profile, 2)
-    exponent = np.arange(BINS // 2) / 8 - 127 + 1 / 16
+    exponent = np.arange(BINS // 2 - 8) / 8 - 127 + 1 / 16  # without the last 8 bins, infinity and NaN
+    positive, negative = (half[: exponent.size] for half in np.split(profile, 2))
     side = np.clip(exponent, SMALLEST, GREATEST) - SMALLEST
     place, index = np.unique(side, return_inverse=True)
     heights = []

@@ -148,6 +148,21 @@ def _gelu_slope(t: mpf) -> mpf:
     return (_mills(a) - a / mp.sqrt(2 * mp.pi)) / (GELU_ZERO - a)
 
 
+def _mish_derivative(x: mpf) -> mpf:
+    e = mp.exp(x)
+    n = e * (e + 2)
+    return n / (n + 2) + x * 4 * e * (1 + e) / (n + 2) ** 2
+
+
+def _gelu_tanh_derivative(x: mpf) -> mpf:
+    c = mp.sqrt(8 / mp.pi)
+    s = 1 / (1 + mp.exp(-c * (x + mpf("0.044715") * x**3)))
+    return s * (1 + c * x * (1 + 3 * mpf("0.044715") * x**2) * (1 - s))
+
+
+# The derivatives are 0 at -MISH_ZERO and -GELU_TANH_ZERO.
+MISH_ZERO = -mp.findroot(_mish_derivative, -1.2)
+GELU_TANH_ZERO = -mp.findroot(_gelu_tanh_derivative, -0.75)
 # gelu'(-GELU_ZERO) = 0
 GELU_ZERO = mp.findroot(lambda a: _mills(a) - a / mp.sqrt(2 * mp.pi), 0.75)
 
@@ -218,6 +233,22 @@ POLYNOMIALS = (
         degree=20,
         weight=lambda t: 1 / _gelu_slope(t),
         dtype=np.float64,
+    ),
+    Polynomial(
+        name="MISH_SLOPE",
+        where="gated: u P(u) is mish'(-a), u = z - a, mish'(-z) = 0",
+        function=lambda u: _mish_derivative(u - MISH_ZERO) / u,
+        interval=(-0.5, 1.12),
+        degree=11,
+        weight=lambda u: u / _mish_derivative(u - MISH_ZERO),
+    ),
+    Polynomial(
+        name="GELU_TANH_SLOPE",
+        where="gated: u P(u) is the derivative of gelu's tanh form at -a, u = z - a, which is 0 at -z",
+        function=lambda u: _gelu_tanh_derivative(u - GELU_TANH_ZERO) / u,
+        interval=(-0.45, 0.4),
+        degree=8,
+        weight=lambda u: u / _gelu_tanh_derivative(u - GELU_TANH_ZERO),
     ),
 )
 

@@ -147,8 +147,11 @@ def _torch_obstacle(x: np.ndarray) -> str | None:
         return "it is not in this machine's byte order"
     if not x.flags.aligned or any(stride % x.itemsize for stride in x.strides):
         return "its elements do not lie at multiples of their size"
-    # torch ends the process when DLPack brings it a negative stride.
-    return "torch has no negative strides" if any(stride < 0 for stride in x.strides) else None
+    # torch ends the process when DLPack brings it a negative stride. A contiguous array brings none: the axes
+    # that could have one hold no second element.
+    if not x.flags.c_contiguous and any(stride < 0 for stride in x.strides):
+        return "torch has no negative strides"
+    return None
 
 
 def _jax_to_torch(x: jax.Array, copy: bool | None) -> "torch.Tensor":

@@ -25,7 +25,6 @@ from .tensors import to_jax, to_numpy, to_torch
 
 _TENSORS = "tensors"
 _CONSTANTS = "constants"
-_PLAIN = (torch.Tensor, torch.nn.Parameter)
 _WIDE_INTEGERS = (torch.int64, torch.uint64)
 _DOUBLES = (torch.float64, torch.complex128)
 
@@ -51,9 +50,9 @@ class _Program:
 
     def __call__(self, constants: tuple[Any, ...], tensors: tuple[torch.Tensor, ...]) -> tuple[Any, ...]:
         """Return the structure of the result followed by its tensors."""
-        if all(type(tensor) in _PLAIN for tensor in tensors):
+        if not torch.compiler.is_compiling():
             return self.run(constants, tensors)
-        # The compiler's own tensors, which have no data: record an operator that is run later.
+        # These are the compiler's own tensors, which have no data: record an operator that is run later.
         operators.append((self, constants))
         structure = jax.tree.structure(self.result_shapes(constants, tensors))
         return structure, *_operator(len(operators) - 1, list(tensors))
@@ -192,7 +191,12 @@ def as_torch(
 
     The forward and the backward pass are compiled, once for each set of shapes, dtypes and static values, and
     found again in later calls. Derivatives of every order work, as do ``torch.func`` (``grad``, ``vjp``, ``jvp``,
-    ``vmap``, ``jacrev``, ``jacfwd``, ``hessian``), ``torch.no_grad``, ``inference_mode`` and ``torch.compile``.
+    ``vmap``, ``jacrev``, ``jacfwd``, ``hessian``), ``torch.no_grad`` and ``inference_mode``. Batched gradients of the
+    older interface (``torch.autograd.grad`` with ``is_grads_batched``) do not; use ``torch.func.vmap``.
+
+    Under ``torch.compile`` a call is one custom operator, without a graph break, for backends that trace with
+    AOTAutograd (inductor). An argument that Dynamo cannot put into a graph, such as a JAX dtype, makes a graph break,
+    and so an error with ``fullgraph=True``; bind such arguments beforehand with ``functools.partial``.
 
     Arguments and results may be nested in anything that ``jax.tree`` knows. In the arguments
 

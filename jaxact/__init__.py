@@ -5,6 +5,8 @@ of facts about each function, and :mod:`jaxact.interop` moves tensors between JA
 """
 
 from jaxact._version import __version__
+from jaxact.adaptive import adaptive_log_softmax_log_prob, adaptive_log_softmax_with_loss
+from jaxact.attention import multi_head_attention_forward, scaled_dot_product_attention
 from jaxact.exponential import celu, elu, logsigmoid, selu, softplus
 from jaxact.gated import gelu, glu, mish, silu
 from jaxact.hard import hardshrink, hardsigmoid, hardswish, hardtanh, softshrink
@@ -14,6 +16,8 @@ from jaxact.sigmoidal import sigmoid, softsign, tanh, tanhshrink
 
 __all__ = [
     "__version__",
+    "adaptive_log_softmax_log_prob",
+    "adaptive_log_softmax_with_loss",
     "celu",
     "elu",
     "gelu",
@@ -27,10 +31,12 @@ __all__ = [
     "log_softmax",
     "logsigmoid",
     "mish",
+    "multi_head_attention_forward",
     "prelu",
     "relu",
     "relu6",
     "rrelu",
+    "scaled_dot_product_attention",
     "selu",
     "sigmoid",
     "silu",

@@ -89,7 +89,7 @@ def adaptive_log_softmax_with_loss(
         >>> x, target = jnp.eye(2), jnp.array([0, 3])
         >>> head_weight, tail_weights = jnp.zeros((3, 2)), [(jnp.ones((1, 2)), jnp.zeros((2, 1)))]
         >>> output, loss = jaxact.adaptive_log_softmax_with_loss(x, target, head_weight, tail_weights, [2])
-        >>> print(jnp.exp(output).round(4), loss.round(4))
+        >>> print(jnp.array_str(jnp.exp(output), precision=4), f"{loss:.4f}")
         [0.3333 0.1667] 1.4452
 
     See Also:

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from jaxact import exponential, gated, hard, normalizing, rectifiers, sigmoidal
+from jaxact import adaptive, attention, exponential, gated, hard, normalizing, rectifiers, sigmoidal
 
 
 @dataclass(frozen=True)
@@ -334,6 +334,42 @@ CATALOG = (
         range="(0, 1)",
         use_case="discrete latent variables",
         advantages="differentiable random choice",
+    ),
+    Activation(
+        function=adaptive.adaptive_log_softmax_with_loss,
+        torch_function=None,
+        torch_module="torch.nn.AdaptiveLogSoftmaxWithLoss",
+        family="adaptive",
+        range="(-inf, 0]",
+        use_case="language models with large vocabularies",
+        advantages="rare classes cost little",
+    ),
+    Activation(
+        function=adaptive.adaptive_log_softmax_log_prob,
+        torch_function=None,
+        torch_module="torch.nn.AdaptiveLogSoftmaxWithLoss",
+        family="adaptive",
+        range="(-inf, 0]",
+        use_case="language models with large vocabularies",
+        advantages="all classes at once",
+    ),
+    Activation(
+        function=attention.scaled_dot_product_attention,
+        torch_function="torch.nn.functional.scaled_dot_product_attention",
+        torch_module=None,
+        family="attention",
+        range="convex hull of the values",
+        use_case="transformers",
+        advantages="every element can look at every other",
+    ),
+    Activation(
+        function=attention.multi_head_attention_forward,
+        torch_function="torch.nn.functional.multi_head_attention_forward",
+        torch_module="torch.nn.MultiheadAttention",
+        family="attention",
+        range="(-inf, inf)",
+        use_case="transformers",
+        advantages="several learned views of the input",
     ),
 )
 

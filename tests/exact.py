@@ -107,11 +107,11 @@ def derivative(function, x, **parameters):
 
 
 def _precise(function, x):
-    """Return the function at x, computed with as many digits as leave 20 after cancellation."""
+    """Return the function at x, with as many digits as leave 20 after cancellation and keep the step below x."""
     x = mpf(float(x))
     for digits in DIGITS:
         with mp.workdps(digits):
             result = function(x)
-        if abs(result) > mpf(10) ** (20 - digits) * max(1, abs(x)):
+        if min(abs(result), abs(x)) > mpf(10) ** (20 - digits) * max(1, abs(x)):
             break
     return result

@@ -6,13 +6,18 @@ Every bfloat16 and float16 and a stratified part of float32 and float64. ``make 
 import functools
 import importlib
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import exact
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import typer
 from mpmath import mpf
+
+import exact
+import jaxact
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 accuracy = importlib.import_module("accuracy")
@@ -23,6 +28,8 @@ CASES = [pytest.param(case, id=case.name) for case in reference.CASES.values()]
 MONOTONE = [parameter for parameter in CASES if parameter.values[0].monotone]
 ODD = [parameter for parameter in CASES if parameter.id in ("tanh", "softsign", "tanhshrink", "softshrink", "hardtanh")]
 ORDERS = reference.ORDERS
+
+SOFTMAX_BOUND = 4
 
 # Where kernels change from one formula to another, saturate or overflow, and where results become subnormal.
 CORNERS = (
@@ -76,19 +83,23 @@ def stratified(case, dtype, count):
     return np.unique(x[~np.isnan(x)])
 
 
-@functools.cache
-def judged(name, dtype):
-    """Return the errors of jaxact on the sample of a type, and its results, by the order of derivation."""
-    case = reference.CASES[name]
-    x = stratified(case, np.float32, 2**16) if dtype == "float32" else every(dtype)
-    results = accuracy.runner("jaxact", name)(x)
+def judge(case, x, results):
+    """Return the errors of results at x, by the order of derivation."""
     truths = case.exact(x.astype(np.float64))
     with np.errstate(all="ignore"):
-        errors = {
+        return {
             order: accuracy.Truth(case, order, x, truths[order], np.zeros(x.size)).errors(results[order])
             for order in ORDERS
         }
-    return x, results, errors
+
+
+@functools.cache
+def judged(name, dtype):
+    """Return the sample of a type, jaxact's results and their errors by the order of derivation."""
+    case = reference.CASES[name]
+    x = stratified(case, np.float32, 2**16) if dtype == "float32" else every(dtype)
+    results = accuracy.runner("jaxact", name)(x)
+    return x, results, judge(case, x, results)
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -187,3 +198,119 @@ def test_the_window_is_around_the_zero(case):
     around = np.nextafter(case.zero, [-2.0, 0.0])
     below, above = (exact.derivative(getattr(exact, case.function), x, **case.parameters) for x in around)
     assert below < 0 < above
+
+
+def test_glu():
+    """Its value and its two derivatives are products with a sigmoid: as good as silu."""
+    a, b = np.random.default_rng(3).normal(scale=10, size=(2, 10_000)).astype(np.float32)
+    y, pull_back = jax.vjp(jaxact.glu, np.concatenate([a, b]))
+    da, db = np.split(np.asarray(pull_back(jnp.ones_like(y))[0]), 2)
+    gate, slope = reference.sigmoid(b.astype(np.float64))
+    for order, result, truth in (("forward", y, a * gate), ("derivative", da, gate), ("derivative", db, a * slope)):
+        assert (abs(result - truth) / reference.ulp(truth, np.float32)).max() <= reference.BOUNDS["float32"][order]
+
+
+@pytest.mark.parametrize("name", ["softmax", "softmin", "log_softmax"])
+def test_softmax_family(name):
+    x = np.random.default_rng(4).normal(size=(256, 1024)).astype(np.float32)
+    wide = x.astype(np.float64) * (-1 if name == "softmin" else 1)
+    truth = wide - np.log(np.exp(wide).sum(-1, keepdims=True))
+    y = np.asarray(getattr(jaxact, name)(x, -1)).astype(np.float64)
+    if name != "log_softmax":
+        truth = np.exp(truth)
+        assert abs(y.sum(-1) - 1).max() <= 2 * np.finfo(np.float32).eps
+    assert (abs(y - truth) / reference.ulp(truth, np.float32)).max() <= SOFTMAX_BOUND
+
+
+# The sweep itself
+
+
+def test_a_wrong_result_is_found():
+    case = reference.CASES["sigmoid"]
+    x = np.array([-1.0, 0.0, 1.0, 2.0], np.float32)
+    exact = {order: truth.astype(np.float32) for order, truth in case.exact(x.astype(np.float64)).items()}
+    assert judge(case, x, exact)["forward"].right == 4
+    off = exact["forward"] + np.float32([0, 5 * 2**-24, 0, 0])
+    errors = judge(case, x, exact | {"forward": off})["forward"]
+    assert (errors.largest, errors.at, errors.right) == (5.0, 0.0, 3)
+    errors = judge(case, x, exact | {"forward": exact["forward"][::-1]})["forward"]
+    assert errors.reversals == 3
+    errors = judge(case, x, exact | {"derivative": exact["forward"] * np.nan})["derivative"]
+    assert (errors.nan, errors.right) == (4, 0)
+
+
+def test_the_blocks_of_a_type_are_all_of_it():
+    blocks = [x for x, _ in accuracy.inputs("float16", 0, 1)]
+    np.testing.assert_array_equal(np.concatenate(blocks).view(np.uint16), np.arange(2**16))
+    (x, bins), *rest = accuracy.inputs("float32", 255, 2**12)
+    assert not rest
+    np.testing.assert_array_equal(x.view(np.uint32) >> 12, np.arange(255 * 2**12, 256 * 2**12))
+    np.testing.assert_array_equal(bins, x.view(np.uint32) >> 20)
+
+
+@pytest.fixture
+def sweep(tmp_path, monkeypatch):
+    """Return a function that sweeps a function over bfloat16, in small chunks, a folder of its own and this process.
+
+    It returns the exit status and the chunks that it did.
+    """
+    chunks = []
+    measure = accuracy.measure
+
+    def noting(name, dtype, chunk, *arguments):
+        chunks.append(chunk)
+        return measure(name, dtype, chunk, *arguments)
+
+    monkeypatch.setattr(accuracy, "measure", noting)
+    monkeypatch.setattr(accuracy, "PARTIAL", tmp_path)
+    monkeypatch.setattr(accuracy, "CHUNK", 2**14)
+    monkeypatch.setattr(accuracy, "ProcessPoolExecutor", lambda jobs, mp_context: ThreadPoolExecutor(jobs))
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    for name in ("DATA", "PROFILES", "PAGE", "PLOTS"):
+        monkeypatch.setattr(report, name, tmp_path / getattr(report, name).name)
+
+    def run(**options):
+        chunks.clear()
+        with pytest.raises(typer.Exit) as ended:
+            accuracy.main(functions="sigmoid", dtypes="bfloat16", jobs=1, **options)
+        return ended.value.exit_code, sorted(chunks)
+
+    return run
+
+
+def test_the_sweep_writes_data_and_page(sweep):
+    assert sweep() == (0, [0, 1, 2, 3])
+    records, profiles = report.load()
+    assert [record["library"] for record in records] == ["jaxact", "torch", "jax.nn"]
+    assert {record["forward"]["inputs"] for record in records} == {2**16 - 2 * 127}
+    assert len(profiles) == 6
+    assert "| sigmoid | 0.5 | 0.5 | 2.04 |" in report.PAGE.read_text()
+
+
+def test_the_sweep_goes_on_where_it_was_interrupted(sweep):
+    sweep(libraries="jaxact")
+    (partial,) = accuracy.PARTIAL.glob("*.jsonl")
+    partial.write_text(partial.read_text()[:-100])
+    assert sweep(libraries="jaxact") == (0, [3])
+    assert sweep(libraries="jaxact") == (0, [])
+    assert sweep(libraries="jaxact,torch") == (0, [0, 1, 2, 3])
+
+
+def test_the_sweep_fails_where_a_bound_is_exceeded(sweep, monkeypatch, capsys):
+    monkeypatch.setitem(reference.BOUNDS["bfloat16"], "forward", 0.25)
+    assert sweep(libraries="jaxact")[0] == 1
+    assert "the bound is 0.25" in capsys.readouterr().out
+    assert sweep(only_report=True) == (1, [])
+
+
+@pytest.mark.parametrize("options", [{"functions": "sigmoid,nosuch"}, {"libraries": "keras"}, {"stride": 3}], ids=str)
+def test_the_sweep_refuses_what_it_does_not_know(options):
+    with pytest.raises(typer.BadParameter, match=r"nosuch; there are relu|keras; there are jaxact|power of 2"):
+        accuracy.main(**options)
+
+
+def test_plot(tmp_path):
+    profile = np.linspace(0, 3, report.BINS)
+    profile[-1] = np.inf
+    report.plot("gelu_tanh", {"gelu_tanh.float32.jaxact.forward": profile}).savefig(tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size < 100_000

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from jaxact.interop import as_jax, to_jax
 from torch import nn
+
+from jaxact.interop import as_jax, to_jax
 
 # The same formula in both libraries, and the distance of their results: exp of either is within 1e-7, and the
 # sums below add a few of them (measured: 3e-7).

@@ -11,10 +11,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from jax import lax
-from jaxact.interop import as_torch
 from torch.autograd import gradcheck, gradgradcheck
 
 import jaxact
+from jaxact.interop import as_torch
 
 # Forward mode loads torch code that torch itself has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")

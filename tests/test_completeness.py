@@ -5,11 +5,12 @@ import re
 from pathlib import Path
 
 import pytest
-from jaxact.interop.parity import resolve
-from oracle import ROWS
+import torch
 
 import jaxact
 from jaxact.catalog import BY_NAME, CATALOG, SAMPLES
+from jaxact.interop.parity import resolve
+from oracle import ROWS
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -38,8 +39,15 @@ def test_there_is_a_documented_sample_for_each_of_the_first_five():
     assert {sample.function for sample in SAMPLES} == {"relu", "leaky_relu", "sigmoid", "tanh", "softmax"}
 
 
+def test_every_class_of_torchs_two_chapters_has_a_row_and_the_other_way_round():
+    chapters = {
+        f"torch.nn.{name}" for name in (*torch.nn.modules.activation.__all__, *torch.nn.modules.adaptive.__all__)
+    }
+    assert {row.torch_module for row in CATALOG if row.torch_module} == chapters
+
+
 def test_nothing_else_is_public():
-    modules = {"catalog", "cli", "interop", "normalizing", "rectifiers", "sigmoidal"}
+    modules = {row.family for row in CATALOG} | {"catalog", "cli", "interop"}
     assert {name for name in dir(jaxact) if not name.startswith("_")} <= public() | modules
 
 

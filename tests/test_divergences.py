@@ -3,13 +3,13 @@
 import re
 from pathlib import Path
 
-import exact
 import jax
 import numpy as np
 import pytest
-from oracle import torch_gradient, torch_value
 
+import exact
 from jaxact.catalog import BY_NAME
+from oracle import torch_gradient, torch_value
 
 PAGE = Path(__file__).parents[1] / "docs" / "divergences.md"
 LINES = re.findall(r"^\| `(\w+)` \| (.*?) ?\| (\w+) \| (\S+) \| (\S+) \| (\S+) \|", PAGE.read_text(), re.M)

@@ -4,11 +4,11 @@ import doctest
 import importlib
 import pkgutil
 
-import jaxact.interop
 import pytest
-from oracle import ROWS
 
 import jaxact
+import jaxact.interop
+from oracle import ROWS
 
 MODULES = sorted(
     module.name

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from oracle import ROWS, shaped, torch_value
 
 import jaxact
+from oracle import ROWS, shaped, torch_value
 
 DTYPES = (
     "bool", "uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64",

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from oracle import ROWS
 
 import jaxact
+from oracle import ROWS
 
 X = np.float32([-1, 2])
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from jax.test_util import check_grads
-from oracle import ROWS, SHAPES, accepts, names, shaped, special_points, spread, torch_call, torch_gradient
 
 from jaxact.catalog import BY_NAME
+from oracle import ROWS, SHAPES, accepts, names, shaped, special_points, spread, torch_call, torch_gradient
 
 
 def gradient(row, x, cotangent, **parameters):

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+
 from jaxact.interop import to_jax, to_numpy, to_torch
 from layouts import DTYPES, FRAMEWORKS, LAYOUTS, NEGATIVE, make, pointer, read
 
@@ -97,7 +98,7 @@ class TestCopy:
     @pytest.mark.parametrize("source", FRAMEWORKS)
     def test_false_refuses_another_dtype(self, source, target):
         x, _ = make(source, "int32")
-        with pytest.raises(ValueError, match="copy=False, .* int32 data becomes float64"):
+        with pytest.raises(ValueError, match=r"copy=False, .* int32 data becomes float64"):
             TO[target](x, dtype="float64", copy=False)
         assert pointer(TO[target](x, dtype="int32", copy=False)) == pointer(x)
 
@@ -170,10 +171,10 @@ class TestMutability:
 
 
 def test_a_result_that_is_still_computed_is_waited_for():
-    x = jnp.ones((600, 600))
-    product = jax.jit(lambda x: x @ x @ x @ x @ x)
-    assert float(to_torch(product(x)).min()) == 600.0**4
-    assert float(to_numpy(product(x)).min()) == 600.0**4
+    x = jnp.full((512, 512), 1 / 512)
+    power = jax.jit(lambda x: x @ x @ x @ x @ x)
+    assert bool((to_torch(power(x)) == 1 / 512).all())
+    assert (to_numpy(power(x)) == 1 / 512).all()
 
 
 class TestLifetime:
@@ -186,7 +187,6 @@ class TestLifetime:
         for i in order:
             assert read(chain[i]) == expected
             chain[i] = None
-            gc.collect()
             np.full(64, 255, np.uint8)  # would reuse the memory, were it free
         assert chain == [None] * 3
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from jaxact.interop import to_jax, to_numpy, to_torch
 from layouts import DTYPES, FRAMEWORKS, LAYOUTS, NEGATIVE, make, random_bytes, read
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from oracle import ROWS
 
 X = jnp.asarray(np.random.default_rng(0).standard_normal(1024), jnp.float32)

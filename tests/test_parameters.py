@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from jax.test_util import check_grads
-from oracle import special_points, spread, torch_gradient, torch_value
 
 import jaxact
 from jaxact.catalog import BY_NAME
+from oracle import special_points, spread, torch_gradient, torch_value
 
 INF, NAN = np.inf, np.nan
 

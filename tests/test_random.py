@@ -25,11 +25,7 @@ BOUNDS = [(1 / 8, 1 / 3), (-1.0, 2.0), (0.0, 1e-3)]
 LOGITS = np.float32([0.5, -1.0, 2.0, 0.0, -0.3])
 
 rrelu = functools.partial(jaxact.rrelu, training=True)
-DRAWS = {
-    "rrelu": rrelu,
-    "gumbel_softmax": jaxact.gumbel_softmax,
-    "gumbel_softmax, hard": functools.partial(jaxact.gumbel_softmax, hard=True),
-}
+DRAWS = {"rrelu": rrelu, "gumbel_softmax": jaxact.gumbel_softmax}
 
 
 def assert_uniform(u):
@@ -89,7 +85,7 @@ class TestKeys:
 
     def test_another_key_draws_others(self, draw):
         first, second = (np.asarray(draw(self.x, key=key)) for key in jax.random.split(KEY))
-        assert (first != second).any(axis=1).mean() > 0.5  # a hard choice may be the same twice
+        assert (first != second).mean() > 0.99  # float32 numbers may coincide
 
     def test_keys_of_both_kinds(self, draw):
         raw = jax.random.PRNGKey(7)
@@ -103,10 +99,6 @@ class TestKeys:
     def test_jit(self, draw):
         jitted = jax.jit(lambda x, key: draw(x, key=key))(self.x, KEY)
         np.testing.assert_allclose(jitted, draw(self.x, key=KEY), rtol=1e-6)
-
-    def test_vmap_with_one_key_draws_the_same_for_each(self, draw):
-        batched = np.asarray(jax.vmap(lambda x: draw(x, key=KEY))(np.stack([self.x, self.x])))
-        np.testing.assert_array_equal(batched[0], batched[1])
 
     @pytest.mark.parametrize("dtype", HALVES)
     def test_halves_are_the_rounded_float32_result(self, draw, dtype):

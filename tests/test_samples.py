@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
-from jaxact.interop import parity
 
 import jaxact
 from jaxact.catalog import BY_NAME, SAMPLES
+from jaxact.interop import parity
 
 SELECTING = {"relu", "leaky_relu"}
 

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export, lax
-from oracle import ROWS, spread
 
 import jaxact
+from oracle import ROWS, spread
 
 # Each row of the batch is an image of 2 channels, so that every function takes it.
 X = spread(np.random.default_rng(0), (3, 2, 1, 4), high=3)

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from oracle import ROWS, SHAPES, accepts, names, shaped, special_points, spread, torch_value
 
 import jaxact
 from jaxact.catalog import BY_NAME
 from jaxact.interop.parity import ulp_distance
+from oracle import ROWS, SHAPES, accepts, names, shaped, special_points, spread, torch_value
 
 TINY = np.finfo(np.float32).tiny
 

@@ -86,6 +86,16 @@ def split(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     return high, x - high
 
 
+def with_sign(size: jax.Array, x: jax.Array) -> jax.Array:
+    """Return ``size``, which is not negative, with the sign bit of ``x``, that of -0 too: how functions are odd.
+
+    Its gradient is zero: only for functions that carry a derivative rule.
+    """
+    integer, mask = (np.int32, -(2**31)) if x.dtype == jnp.float32 else (np.int64, -(2**63))
+    sign = lax.bitcast_convert_type(x, integer) & integer(mask)
+    return lax.bitcast_convert_type(lax.bitcast_convert_type(size, integer) | sign, x.dtype)
+
+
 @jax.custom_jvp
 def exp(x: jax.Array) -> jax.Array:
     """Return the exponential of x, in float32 within 1.1 ULP for x <= 88.3 (above: 100).
@@ -124,16 +134,18 @@ def expm1(x: jax.Array) -> jax.Array:
 expm1.defjvps(lambda dx, y, x: dx * exp(x))
 
 
-def one_plus_exp(x: jax.Array) -> jax.Array:
-    """Return 1 + exp(x), rounded once below 2^24, and monotone. For functions that carry a derivative rule."""
-    power, rest = exp_parts(x)
+def one_plus_exp(x: jax.Array, doublings: int = 0) -> jax.Array:
+    """Return 2^doublings (1 + exp(x)): monotone, and rounded once where exp(x) < 2^24.
+
+    It has no gradient: for functions that carry a derivative rule.
+    """
+    one = 2.0**doublings
+    power, rest = exp_parts(x, doublings=doublings)
     rest = power * rest
-    return jnp.where(power < 2**24, (1 + power) + rest, power + (1 + rest))
+    return jnp.where(power < one * 2**24, (one + power) + rest, power + (one + rest))
 
 
-def exp_parts(
-    x: jax.Array, low: jax.Array | None = None, *, doublings: int = 0
-) -> tuple[jax.Array, jax.Array]:
+def exp_parts(x: jax.Array, low: jax.Array | None = None, *, doublings: int = 0) -> tuple[jax.Array, jax.Array]:
     """Return 2^n and exp(r) - 1, where n is the integer nearest to x / ln 2 and r = x - n ln 2.
 
     The exponential of x is 2^n + 2^n (exp(r) - 1), and with a constant c = 1 or -1 added it is
@@ -147,13 +159,14 @@ def exp_parts(
     Args:
         x: float32 or float64.
         low: A small number to add to x: what rounding x has cost.
-        doublings: How often to double the power of two, before it becomes 0.
+        doublings: How often to double the power of two, or if negative to halve it, before it leaves the
+            normal numbers.
     """
     if x.dtype != jnp.float32:
         root = jnp.exp(0.5 * x)
         return 2.0**doublings * root * root, jnp.zeros_like(x) if low is None else low
     x = jnp.maximum(x, -88 - LN2_HIGH * doublings)
-    bits = lax.bitcast_convert_type(jnp.minimum(x * LOG2_E, 127) + ROUNDER, np.int32)
+    bits = lax.bitcast_convert_type(jnp.minimum(x * LOG2_E, 127 - doublings) + ROUNDER, np.int32)
     integer = bits - np.float32(ROUNDER).view(np.int32)
     n = integer.astype(np.float32)
     r = (x - n * LN2_HIGH) - n * LN2_LOW

@@ -39,7 +39,7 @@ def _log_one_plus_exp(z: jax.Array) -> jax.Array:
     k = (bits >> 23) - np.int32(127)
     m = lax.bitcast_convert_type(bits - (k << 23), np.float32)
     logarithm = k.astype(np.float32) * LN2 + log1p(jnp.where(k > 0, m - 1, exp(z)))
-    return jnp.where(z > 30, z, logarithm)
+    return jnp.where(z <= 30, logarithm, z)
 
 
 @jax.custom_jvp
@@ -79,8 +79,8 @@ _entropy.defjvps(lambda dz, y, z: dz * -jnp.clip(z, -FAR, FAR) * sigmoid_derivat
 
 @jax.custom_jvp
 def logsigmoid(x: jax.Array) -> jax.Array:
-    """Return log(sigmoid(x)) = -log(1 + exp(-x))."""
-    return -_log_one_plus_exp(-x)
+    """Return log(sigmoid(x)) = 0 - log(1 + exp(-x)); as in torch, what is too small is +0."""
+    return 0 - _log_one_plus_exp(-x)
 
 
 logsigmoid.defjvps(lambda dx, y, x: dx * sigmoid(-x))
@@ -88,8 +88,8 @@ logsigmoid.defjvps(lambda dx, y, x: dx * sigmoid(-x))
 
 @jax.custom_jvp
 def elu(x: jax.Array, alpha: Scalar) -> jax.Array:
-    """Return x for x > 0, else alpha (exp(x) - 1)."""
-    return jnp.where(x > 0, x, alpha * expm1(jnp.minimum(x, 0)))
+    """Return x for x >= 0 (a zero with its sign, as in torch), else alpha (exp(x) - 1)."""
+    return jnp.where(x >= 0, x, alpha * expm1(jnp.minimum(x, 0)))
 
 
 def _elu_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
@@ -108,14 +108,10 @@ elu.defjvp(_elu_jvp, symbolic_zeros=True)
 @jax.custom_jvp
 def selu(x: jax.Array) -> jax.Array:
     """Return SELU_SCALE times elu(x, SELU_ALPHA), with one multiplication on either side."""
-    return jnp.where(x > 0, SELU_SCALE * x, SELU_SCALE * SELU_ALPHA * expm1(jnp.minimum(x, 0)))
+    return jnp.where(x >= 0, SELU_SCALE * x, SELU_SCALE * SELU_ALPHA * expm1(jnp.minimum(x, 0)))
 
 
-selu.defjvps(
-    lambda dx, y, x: (
-        dx * jnp.where(x > 0, SELU_SCALE, scaled_exp(SELU_SCALE * SELU_ALPHA, jnp.minimum(x, 0)))
-    )
-)
+selu.defjvps(lambda dx, y, x: dx * jnp.where(x > 0, SELU_SCALE, scaled_exp(SELU_SCALE * SELU_ALPHA, jnp.minimum(x, 0))))
 
 
 @jax.custom_jvp
@@ -131,8 +127,18 @@ def _celu_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     return celu(*primals), chain_rule(
         tangents,
         lambda: jnp.where(x > 0, 1, exp(z)),
-        lambda: jnp.where(x > 0, 0, expm1(z) - jnp.maximum(z, -FAR) * exp(z)),
+        lambda: jnp.where(x > 0, 0, _celu_alpha_derivative(z)),
     )
 
 
 celu.defjvp(_celu_jvp, symbolic_zeros=True)
+
+
+@jax.custom_jvp
+def _celu_alpha_derivative(z: jax.Array) -> jax.Array:
+    """Return (exp(z) - 1) - z exp(z), arranged so that an overflow gives -inf and not inf - inf."""
+    z = jnp.maximum(z, -FAR)
+    return expm1(z) * (1 - z) - z
+
+
+_celu_alpha_derivative.defjvps(lambda dz, y, z: dz * -jnp.maximum(z, -FAR) * exp(z))

@@ -44,6 +44,10 @@ EXP_END = (128.0, 750.0)
 GELU_END = (16.0, 38.7)
 GELU_TANH_END = (11.0, 21.5)
 
+# Likewise the zeros -z of the derivatives of mish and of gelu's tanh form
+MISH_ZERO_HIGH, MISH_ZERO_LOW = 1.1924312114715576, 3.043937594950088e-09
+GELU_TANH_ZERO_HIGH, GELU_TANH_ZERO_LOW = 0.7524614334106445, -1.1339628272762046e-08
+
 # Coefficients, lowest power first: rows of the same name in benchmarks/coefficients.py, which derives them.
 # With M(a) = exp(a^2 / 2) Phi(-a), Phi the normal distribution:
 # GELU_TAIL: (2 a + 3) M(a) = 1 + P(4 a / (2 a + 3) - 1), relative error 2^-26.2 and, in float64, 2^-50.3
@@ -127,6 +131,34 @@ GELU_SLOPE_64 = (
     5.678298573181045e-10,
     5.284854935593642e-09,
     1.2908121432041224e-09,
+)
+
+# Derivatives f'(-a) = u P(u) about their zeros, u = z - a, in float32: MISH_SLOPE on -0.5 <= u <= 1.12, relative
+# error 2^-23.9; GELU_TANH_SLOPE on -0.45 <= u <= 0.4, relative error 2^-24.2
+MISH_SLOPE = (
+    0.26694793,
+    0.20473127,
+    0.0419078,
+    -0.020272143,
+    -0.015820561,
+    -0.0033570724,
+    0.0010858171,
+    0.0009759772,
+    0.00028699604,
+    -3.4844263e-05,
+    -0.000112376634,
+    2.0599346e-05,
+)
+GELU_TANH_SLOPE = (
+    0.4304001,
+    0.38751844,
+    -0.015782805,
+    -0.11394394,
+    -0.016620751,
+    0.019670675,
+    0.0052727526,
+    -0.002328149,
+    -0.0009373559,
 )
 
 
@@ -273,8 +305,14 @@ def _gelu_tanh_second_derivative(x: jax.Array) -> jax.Array:
 def gelu_tanh_derivative(x: jax.Array) -> jax.Array:
     """Return s (1 + x v (1 - s)) with s = sigmoid(z), v = dz/dx, z = x (C1 + C2 x^2)."""
     a = _size(x, GELU_TANH_END)
-    high, low, v = _gelu_tanh_argument(a)
-    return _reflected_derivative(x, _left_gate_derivative(-a * v, 1 - a * v, *_reduced_exp(high, low)))
+    high, low, (v, v_rest) = _gelu_tanh_argument(a)
+    u, w = -a * (v + v_rest), (1 - a * v) - a * v_rest
+    left = _left_gate_derivative(u, w, *_reduced_exp(high, low))
+    if x.dtype == jnp.float32:
+        distance = (GELU_TANH_ZERO_HIGH - a) + GELU_TANH_ZERO_LOW
+        near = distance * polynomial(GELU_TANH_SLOPE, distance)
+        left = jnp.where(jnp.abs(distance) < 0.4, near, left)
+    return _reflected_derivative(x, left)
 
 
 gelu_tanh_derivative.defjvps(lambda dx, y, x: dx * _gelu_tanh_second_derivative(x))
@@ -291,11 +329,12 @@ def gelu_tanh(x: jax.Array) -> jax.Array:
 gelu_tanh.defjvps(lambda dx, y, x: dx * gelu_tanh_derivative(x))
 
 
-def _gelu_tanh_argument(a: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return z = a (C1 + C2 a^2) in two parts, to 2^-31 of itself (float64: 2^-60), and dz/da = C1 + 3 C2 a^2.
+def _gelu_tanh_argument(a: jax.Array) -> tuple[jax.Array, jax.Array, tuple[jax.Array, jax.Array]]:
+    """Return z = a (C1 + C2 a^2) in two parts, to 2^-31 of itself (float64: 2^-60), and dz/da likewise.
 
-    With a = h + rest, and a^2 and C1 + C2 a^2 likewise, the high parts have half the digits; the products h^2,
-    C2_HIGH * (high part of a^2) and the result's high part are exact.
+    dz/da = C1 + 3 C2 a^2 = 3 (C1 + C2 a^2) - 2 C1. With a = h + rest, and a^2 and C1 + C2 a^2 likewise, the
+    high parts have half the digits; the products h^2, C2_HIGH * (high part of a^2) and the result's high part
+    are exact.
     """
     h, rest = split(a)
     hh = h * h
@@ -303,7 +342,7 @@ def _gelu_tanh_argument(a: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     square_rest += rest * (a + h)
     factor, _ = split(C1 + C2 * hh)
     factor_rest = ((C1_HIGH - factor) + C2_HIGH * square) + (C2 * square_rest + (C2_LOW * square + C1_LOW))
-    derivative = (3 * factor - 2 * C1_HIGH) + (3 * factor_rest - 2 * C1_LOW)
+    derivative = 3 * factor - 2 * C1_HIGH, 3 * factor_rest - 2 * C1_LOW
     return h * factor, rest * factor + a * factor_rest, derivative
 
 
@@ -370,7 +409,12 @@ def mish_derivative(x: jax.Array) -> jax.Array:
     right = 2 * t * t * (2 * a * (1 + t) - d)
     value = jnp.where(negative, left, right) / (d * d + 2 * d * error)
     value = jnp.maximum(value, -1e4)  # the bound never acts: see gelu
-    return jnp.where(negative, _scaled(value + value * p, k), 1 + value)
+    left = _scaled(value + value * p, k)
+    if x.dtype == jnp.float32:
+        distance = (MISH_ZERO_HIGH - a) + MISH_ZERO_LOW
+        near = distance * polynomial(MISH_SLOPE, distance)
+        left = jnp.where(jnp.abs(distance - 0.3) < 0.8, near, left)
+    return jnp.where(negative, left, 1 + value)
 
 
 mish_derivative.defjvps(lambda dx, y, x: dx * _mish_second_derivative(x))
@@ -420,8 +464,8 @@ def _times_sigmoid_derivative(a: jax.Array, b: jax.Array) -> jax.Array:
     _, high = _glu_ends(b)
     p, k = _reduced_exp(jnp.minimum(jnp.abs(b), high))
     denominator, error = _left_denominator(p, jnp.minimum(k, 100))  # 2^-100 is nothing beside 1 + p
-    value = (a + a * p) / (denominator * denominator + 2 * denominator * error)
-    return jnp.where(jnp.isinf(b), a * 0, _shrunk(value, k))
+    gate = (1 + p) / (denominator * denominator + 2 * denominator * error)
+    return jnp.where(jnp.isinf(b), a * 0, _shrunk(0.5 * a * gate, k - 1))  # a * gate may overflow
 
 
 _times_sigmoid_derivative.defjvps(

@@ -1,13 +1,13 @@
 """Kernels of the sigmoidal family.
 
-The exponential is always that of a number <= 0, which neither overflows nor cancels. Complex arrays take
-the textbook formulas, which JAX differentiates itself.
+Values and derivatives come from the tail, sigmoid(-|x|) or 1 - tanh |x|, which keeps its digits. Complex
+arrays take the textbook formulas, which JAX differentiates itself.
 """
 
 import jax
 import jax.numpy as jnp
 
-from jaxact._numerics.elementary import exp, exp_parts, one_plus_exp, polynomial, split
+from jaxact._numerics.elementary import one_plus_exp, polynomial, split, with_sign
 
 # Coefficients, lowest power first: rows of the same name in benchmarks/coefficients.py, which derives them.
 # TANH: tanh(x) = x + x^3 P(x^2) on |x| <= 0.55, relative error 2^-27.8
@@ -32,8 +32,9 @@ def sigmoid(x: jax.Array) -> jax.Array:
 
 @jax.custom_jvp
 def _sigmoid(x: jax.Array) -> jax.Array:
-    """Return 1 / (1 + exp(-x)), without rounding the exponential on its own; each step is monotone."""
-    return 1 / one_plus_exp(-x)
+    """Return the tail q = 1 / (1 + exp(|x|)) for x < 0, else 1 - q; each step is monotone."""
+    q = 1 / one_plus_exp(jnp.abs(x))
+    return jnp.where(x < 0, q, 1 - q)
 
 
 _sigmoid.defjvps(lambda dx, y, x: dx * sigmoid_derivative(x))
@@ -41,15 +42,12 @@ _sigmoid.defjvps(lambda dx, y, x: dx * sigmoid_derivative(x))
 
 @jax.custom_jvp
 def sigmoid_derivative(x: jax.Array) -> jax.Array:
-    """Return sigmoid'(x) = t / (1 + t)^2 with t = exp(-|x|): never y (1 - y), which is 0 for x > 17.
-
-    The square is 1 + t (2 + t), which rounds the sum 1 + t once and not twice.
-    """
-    t = exp(-jnp.abs(x))
-    return t / (1 + t * (2 + t))
+    """Return sigmoid'(x) = q (1 - q) with the tail q: never y (1 - y), which is 0 for x > 17."""
+    q = 1 / one_plus_exp(jnp.abs(x))
+    return q * (1 - q)
 
 
-sigmoid_derivative.defjvps(lambda dx, y, x: dx * -tanh(x / 2) * y)
+sigmoid_derivative.defjvps(lambda dx, y, x: dx * -tanh(0.5 * x) * y)
 
 
 def tanh(x: jax.Array) -> jax.Array:
@@ -59,33 +57,32 @@ def tanh(x: jax.Array) -> jax.Array:
 
 @jax.custom_jvp
 def _tanh(x: jax.Array) -> jax.Array:
-    """Return x + x^3 P(x^2) near 0 and elsewhere 1 - 2 / (1 + exp(2 |x|)), mirrored."""
+    """Return x + x^3 P(x^2) near 0 and elsewhere 1 - (1 - tanh |x|), mirrored."""
     if x.dtype != jnp.float32:
         return jnp.tanh(x)
+    size = jnp.abs(x)
     w = x * x
-    near = x + x * (w * polynomial(TANH, w))
-    far = 1 - _tanh_gap(jnp.abs(x))
-    return jnp.where(jnp.abs(x) <= 0.55, near, jnp.where(x < 0, -far, far))
+    near = size + size * (w * polynomial(TANH, w))
+    far = 1 - 0.5 * _twice_tanh_tail(size)
+    return with_sign(jnp.where(size <= 0.55, near, far), x)
 
 
 _tanh.defjvps(lambda dx, y, x: dx * tanh_derivative(x))
 
 
-def _tanh_gap(size: jax.Array) -> jax.Array:
-    """Return 1 - tanh(size) = 2 / (1 + exp(2 size)) for size >= 0; each step is monotone."""
-    return 2 / one_plus_exp(2 * size)
+def _twice_tanh_tail(size: jax.Array) -> jax.Array:
+    """Return q = 2 (1 - tanh(size)) = 4 / (1 + exp(2 size)); each step is monotone.
+
+    It is twice the tail, as the denominator is a quarter, so as to be normal as long as tanh' is.
+    """
+    return 1 / one_plus_exp(2 * size, doublings=-2)
 
 
 @jax.custom_jvp
 def tanh_derivative(x: jax.Array) -> jax.Array:
-    """Return tanh'(x) = 4 t / (1 + t)^2 with t = exp(-2 |x|): never 1 - y^2, which is 0 for |x| > 9.
-
-    The 4 is multiplied in before t is too small for a normal number.
-    """
-    power, rest = exp_parts(-2 * jnp.abs(x), doublings=2)
-    numerator = power * (1 + rest)
-    t = 0.25 * numerator
-    return numerator / (1 + t * (2 + t))
+    """Return tanh'(x) = q (1 - q / 4), q twice the tail: never 1 - y^2, which is 0 for |x| > 9."""
+    q = _twice_tanh_tail(jnp.abs(x))
+    return q * (1 - 0.25 * q)
 
 
 tanh_derivative.defjvps(lambda dx, y, x: dx * -2 * tanh(x) * y)
@@ -126,12 +123,13 @@ def _tanhshrink(x: jax.Array) -> jax.Array:
     two roundings count, not five. The cube is raised by 2^16, to keep its smaller part a normal number.
     """
     size = jnp.abs(x)
-    high, low = split(x)
-    raised = 2.0**16 * x
-    cube = raised * (high * high) + raised * (low * (x + high))
-    near = 2.0**-18 * (cube + cube * polynomial(TANHSHRINK, x * x))
-    far = (size - 1) + _tanh_gap(size)
-    return jnp.where(size < 1, near, jnp.where(x < 0, -far, far))
+    high, low = split(size)
+    raised = 2.0**16 * size
+    cube = raised * (high * high) + raised * (low * (size + high))
+    near = 2.0**-18 * (cube + cube * polynomial(TANHSHRINK, size * size))
+    far = (size - 1) + 0.5 * _twice_tanh_tail(size)
+    y = jnp.where(size < 1, near, far)
+    return jnp.where(x < 0, -y, y)
 
 
 _tanhshrink.defjvps(lambda dx, y, x: dx * tanhshrink_derivative(x))
