@@ -4,7 +4,7 @@
 and its derivative, in chunks. Finished chunks are kept in ``.accuracy_cache``, from where an interrupted sweep
 goes on; one whose code or library has changed since is done again. It writes the figures to
 ``benchmarks/results/accuracy.json`` and what to plot to ``accuracy.npz`` beside it, makes ``docs/accuracy.md``
-and its plots from these, and exits with 1 if jaxact is outside a bound. ``--stride`` takes one float in so
+and its plots from these, and exits with 1 if jaxact is outside a bound. ``--stride`` takes one float32 in so
 many, at random, and only prints. ``--report`` only makes the page and the plots.
 """
 
@@ -445,8 +445,9 @@ def main(
         totals = {sweep: sweep.total() for sweep in sweeps}
         records = [record(sweep, total) for sweep, total in totals.items()]
         profiles = {
-            f"{sweep.name}.{sweep.dtype}.{sweep.library}.{order}": profile(total[order])
+            f"{sweep.name}.{sweep.library}.{order}": profile(total[order])
             for sweep, total in totals.items()
+            if sweep.dtype == "float32"
             for order in ORDERS
         }
     report.show(records, console)

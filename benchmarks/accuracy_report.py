@@ -72,7 +72,7 @@ def _ulps(errors: Record) -> str:
     if not errors["nan"]:
         return text
     share = errors["nan"] / errors["inputs"]
-    return f"{text}, NaN on {share:.0%}" if share >= 0.01 else f"{text}, NaN {errors['nan']:,} times"
+    return f"{text}, {share:.0%} NaN" if share >= 0.01 else f"{text}, {errors['nan']:,} NaN"
 
 
 def show(records: list[Record], console: Console) -> None:
@@ -112,10 +112,10 @@ How far jaxact, PyTorch and `jax.nn` are from the true value, at every bfloat16,
 is. The numbers were made by `make accuracy` {when}, on a CPU, with {versions}.
 
 An error is the distance to the exact result in ULPs (units in the last place) of the result's type: 0.5 is the best
-that rounding allows, and 1.7e7 means that a float32 is 0, or of no digit right, where it should be a normal number.
-Every input counts whose exact result is a normal number: XLA flushes subnormal numbers to 0 on a CPU. Where a
-derivative crosses 0 between two floats (silu, gelu and mish do), an absolute error of {window_error} within {window}
-of the zero does not count. NaN counts apart, where the exact result is none.
+that rounding allows, and 1.7e7 means that a float32 is 0, or right in no digit, where it should be a normal number.
+Every input counts whose exact result is a normal number; subnormal numbers do not, as XLA flushes them to 0 on a CPU.
+Where a derivative crosses 0 between two floats (those of silu, gelu and mish do), an absolute error of {window_error}
+is none, up to {window} to each side. Results that are NaN where the exact one is not are counted apart.
 
 jaxact holds these bounds:
 
@@ -126,10 +126,13 @@ jaxact holds these bounds:
 EXPLANATION = """
 ## Function by function
 
-In float32: the mean error, the share of the results that are the float nearest to the exact one, and how often the
-value of a monotone function falls from one float to the next. The plots show
-the largest error in each eighth of a binade of inputs, the value above and the derivative below; the dashed line is
-jaxact's bound, and what lies on the upper edge is infinite or NaN.
+All of this is about float32. "Mean" is the mean error in ULPs, "correctly rounded" the share of the results that are
+the float nearest to the exact one, and "reversals" says how often the value of a monotone function falls from one
+float to the next.
+
+The plots show the largest error in each eighth of a binade of inputs, of the value above and of the derivative below;
+what is farther out is drawn at the ends, what is nearer to 0 at 0. The dashed line is jaxact's bound; the upper edge
+stands for all that is larger, for infinity and for NaN.
 """
 
 
@@ -196,7 +199,7 @@ def plot(name: str, profiles: Profiles) -> Figure:
     figure = Figure(figsize=(8, 5), layout="constrained")
     for axes, order in zip(figure.subplots(2, sharex=True), ORDERS, strict=True):
         for library, color in COLORS.items():
-            if (errors := profiles.get(f"{name}.float32.{library}.{order}")) is not None:
+            if (errors := profiles.get(f"{name}.{library}.{order}")) is not None:
                 axes.step(*_along_x(errors), where="mid", color=color, label=library, linewidth=1)
         axes.axhline(BOUNDS["float32"][order], color="gray", linestyle="--", linewidth=0.8)
         axes.set_yscale("log")

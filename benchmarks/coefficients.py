@@ -201,6 +201,15 @@ POLYNOMIALS = (
         weight=lambda w: -0.25 / _tanh_tail(w),
     ),
     Polynomial(
+        name="TANHSHRINK_DOUBLE",
+        where="sigmoidal: x - tanh(x) = (x^3 + x^3 P(x^2)) / 4, |x| <= 1",
+        function=lambda w: -4 * _tanh_tail(w) - 1,
+        interval=(0, 1),
+        degree=15,
+        weight=lambda w: -0.25 / _tanh_tail(w),
+        dtype=np.float64,
+    ),
+    Polynomial(
         name="GELU_TAIL",
         where="gated: 1 + P(t) is (2 a + 3) exp(a^2 / 2) Phi(-a), t = 4 a / (2 a + 3) - 1, a in [0, 14.6]",
         function=_gelu_tail,

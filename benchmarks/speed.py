@@ -37,7 +37,7 @@ DATA = ROOT / "benchmarks" / "results" / "speed.json"
 PAGE = ROOT / "docs" / "speed.md"
 PLOT = ROOT / "docs" / "_static" / "speed.png"
 
-# What was tried on a function where a bound or the aim is missed, by its name.
+# What was tried on a function where a bound or the aim is missed, and why it is out of reach, by its name.
 TRIED: dict[str, str] = {}
 
 INTRODUCTION = """# Speed
@@ -45,12 +45,13 @@ INTRODUCTION = """# Speed
 jaxact beside PyTorch, `torch.compile` and `jax.nn`. The numbers were made by `make bench` on {date}, on {device}
 ({cpus} CPUs), with {versions}.
 
-All contenders for one job take turns in one process, in another order each time, {rounds} times; the numbers are medians.
-Inputs are normal numbers of standard deviation 3, every output is fresh memory, and all threads take part. Each function
-runs at its default parameters; softmax and its relatives work on rows of {row:,}. The "floor" is what XLA needs to
-compute `x + 1`, and with backward also `x * cotangent`: no kernel of as many inputs and outputs is much faster. A "ratio" is
+All contenders for one job take turns in one process, in another order each time, {rounds} times; the numbers are
+medians. Inputs are normal numbers of standard deviation 3, every output is fresh memory, and all threads take part.
+Each function runs at its default parameters; softmax and its relatives work on rows of {row:,}. The "floor" is what XLA
+needs to compute `x + 1`, and with backward also `x * cotangent`: no kernel of as much data is much faster. A "ratio" is
 the time of jaxact over that of the fastest of those named, or over the floor where that is slower: below 1 jaxact is
 the fastest. What `jax.nn` lacks but its user writes in one line (`x - tanh(x)`, say) counts as its own.
+Multi-head attention and the adaptive softmax are left out: matrix products are what takes their time.
 
 ```{{image}} {plot}
 :alt: The time of each function, over the floor
@@ -58,8 +59,8 @@ the fastest. What `jax.nn` lacks but its user writes in one line (`x - tanh(x)`,
 
 These must hold, at the largest size; {noise} is taken to be noise:
 
-- a ratio of at most {noise} to `jax.nn`, and to a peer that is as accurate as jaxact (in the sense of the accuracy page;
-  `torch.compile` is not judged there and counts for the aim only). The aim is {noise} to the fastest peer, accurate or not;
+- a ratio of at most {noise} to `jax.nn`, and to a peer that is as accurate as jaxact in the sense of the accuracy
+  page, which does not judge `torch.compile`. The aim is {noise} to the fastest peer, accurate or not;
 - an eager call on 1,024 elements takes at most {call} times a jitted `x + 1`;
 - `import jaxact` adds at most {imports:.0%} to `import jax`;
 - the gradient of an MLP ({depth} layers, {row} wide, {batch} inputs) needs no more temporary memory than with `jax.nn`;
@@ -118,10 +119,10 @@ def _miss_table(misses: list[Miss]) -> str:
     if not misses:
         return "None.\n"
     rows = [
-        [miss.what, number(miss.measured), number(miss.limit), TRIED.get(miss.what.split(",")[0], "")]
+        [miss.subject, miss.what, number(miss.measured), number(miss.limit), TRIED.get(miss.subject, "")]
         for miss in misses
     ]
-    return _table(["", "measured", "should be", "what was tried"], rows)
+    return _table(["of", "what", "measured", "should be", "what was tried"], rows)
 
 
 def _sections(tables: Tables) -> str:
@@ -150,11 +151,13 @@ def plot(results: Results) -> Figure:
                 ratios, functions = zip(*points, strict=True)
                 axis.plot(ratios, [names.index(f) for f in functions], marker, label=name, alpha=0.8)
         axis.axvline(1, color="gray", linewidth=0.8)
-        axis.set(xscale="log", xlabel="time over the floor", title=", ".join(panel), yticks=range(len(names)))
-        axis.set_yticklabels(names)
+        axis.set_xscale("log", base=2)
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.set(xlabel="time over the floor", title=", ".join(panel))
+        axis.set_yticks(range(len(names)), names)
         axis.grid(axis="y", alpha=0.3)
     axes[0].invert_yaxis()
-    axes[0].legend()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure
 
 

@@ -30,7 +30,8 @@ def into_jax(x: Any, *, dtype: np.dtype | None, device: jax.sharding.Sharding | 
     if want not in DTYPES:
         raise TypeError(f"to_jax: JAX has no dtype {want}; ask for another one with dtype=")
     if isinstance(source, jax.Array):
-        y = jax.device_put(source, may_alias=False) if copy else source
+        # Not device_put(..., may_alias=False), which mixes up the elements of a transposed layout.
+        y = source.copy() if copy else source
     elif isinstance(source, np.ndarray):
         y = _numpy_to_jax(source, copy)
     else:

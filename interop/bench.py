@@ -4,7 +4,6 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,9 +27,6 @@ ENVIRONMENT = {
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
 }
 
-QUICK = {"sizes": (2**16,), "compiled": False, "rounds": 5}
-GPU = {"sizes": (2**22, 2**28), "rounds": 10}
-
 
 def restart_in_environment() -> None:
     """Start this process again under ENVIRONMENT, unless it is under it."""
@@ -51,7 +47,7 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read, not tables.")] = False,
     output: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
 ) -> None:
-    """Measure the speed beside torch, torch.compile and jax.nn; a full run takes about 40 minutes."""
+    """Measure the speed beside torch, torch.compile and jax.nn; a full run takes about half an hour."""
     restart_in_environment()
     try:
         from . import speed
@@ -63,14 +59,14 @@ def bench(
             err=True,
         )
         raise typer.Exit(2) from None
-    given = {
-        "functions": _chosen(functions, speed.CASES, "function"),
-        "dtypes": _chosen(dtypes, speed.DTYPES, "dtype"),
-        "sizes": _sizes(sizes, speed.ROW),
-        "compiled": compiled,
-    }
-    plan = replace(speed.Plan(), **(GPU if speed.on_gpu() else {}) | (QUICK if quick else {}))
-    plan = replace(plan, **{key: value for key, value in given.items() if value not in ((), None)})
+    base = speed.quick() if quick else speed.full()
+    plan = speed.Plan(
+        functions=_chosen(functions, speed.CASES, "function") or base.functions,
+        sizes=_sizes(sizes, speed.ROW) or base.sizes,
+        dtypes=_chosen(dtypes, speed.DTYPES, "dtype") or base.dtypes,
+        compiled=base.compiled if compiled is None else compiled,
+        rounds=base.rounds,
+    )
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
         task = progress.add_task("", total=plan.steps)
@@ -88,7 +84,7 @@ def bench(
     if as_json:
         typer.echo(text)
     else:
-        show(results, Console())
+        show(results, Console(width=None if sys.stdout.isatty() else 128))
 
 
 def _chosen(text: str, known: Iterable[str], what: str) -> tuple[str, ...]:
@@ -197,7 +193,8 @@ def show(results: "Results", console: Console) -> None:
         console.print(table)
     for miss in results.misses():
         kind = "aim" if miss.aim else "bound"
-        console.print(f"{kind} missed: {miss.what}: {number(miss.measured)}, not {number(miss.limit)}", highlight=False)
+        text = f"{kind} missed: {miss.subject}, {miss.what}: {number(miss.measured)}, not {number(miss.limit)}"
+        console.print(text, highlight=False)
 
 
 def main() -> None:

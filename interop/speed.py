@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+from torch.utils.dlpack import from_dlpack
 
 import jaxact
 from jaxact.catalog import BY_NAME, CATALOG
@@ -52,6 +53,12 @@ MLP_DEPTH = 16
 
 # Matrix products make up their time, so that x + 1 is no measure for them.
 APART = frozenset({"multi_head_attention_forward", "adaptive_log_softmax_with_loss", "adaptive_log_softmax_log_prob"})
+
+# All axes but the first of what takes no rows, for inputs of few elements and of many.
+SHAPES = {
+    "softmax2d": ((16, 8, 8), (16, 32, 32)),
+    "scaled_dot_product_attention": ((1, 16, 64), (8, 256, 64)),
+}
 
 # A contender does its job so many times, and waits until it is done.
 Contender = Callable[[int], None]
@@ -124,21 +131,18 @@ class Case:
         parameters = {name: value for name, value in self.parameters.items() if name != "key"}
         if "weight" in parameters:
             parameters["weight"] = torch.tensor(parameters["weight"], dtype=like.dtype, device=like.device)
-        if row.torch_function is None:
+        if row.torch_function is not None:
+            function = resolve(row.torch_function)
+            return lambda x: function(*[x] * inputs, **parameters)
+        if row.torch_module is not None:
             module: Callable[[torch.Tensor], torch.Tensor] = resolve(row.torch_module)(**parameters)
             return module
-        function = resolve(row.torch_function)
-        return lambda x: function(*[x] * inputs, **parameters)
+        raise ValueError(f"{self.name} has no counterpart in torch; name it in APART")
 
     def shape(self, size: int) -> tuple[int, ...]:
         """Return the shape of an input of so many elements, a multiple of ROW."""
-        if self.function == "softmax2d":
-            side = min(32, math.isqrt(size // 16))
-            return -1, 16, side, side
-        if self.function == "scaled_dot_product_attention":
-            length = min(256, size // 64)
-            return -1, min(8, size // 64 // length), length, 64
-        return -1, ROW
+        small, large = SHAPES.get(self.function, ((ROW,), (ROW,)))
+        return -1, *(small if size % math.prod(large) else large)
 
 
 def _cases() -> dict[str, Case]:
@@ -256,7 +260,7 @@ class Kernel:
         dtype: The type.
         size: How many elements the input has.
         milliseconds: The median of each contender; "floor" is ``x + 1`` (with backward also ``x * cotangent``) in
-            XLA, and "copy", on a GPU, is a copy of the input.
+            XLA, and "copy", on a GPU and of functions of one array, is a copy of the input.
         traffic: What must be read and written at least, over what a copy of the input reads and writes.
     """
 
@@ -325,7 +329,7 @@ def kernel(case: Case, direction: str, dtype: str, size: int, *, rounds: int, co
         contenders["torch"] = _torch_contender(function, tensor, gradient)
         if compiled and (contender := _compiled_contender(case.name, function, tensor, gradient)):
             contenders["torch.compile"] = contender
-    if on_gpu():
+    if on_gpu() and case.inputs == 1:
         contenders["copy"] = _jax_contender(jnp.copy, x)
     # A launch takes as long as a small kernel on a GPU: many are queued, and waited for once.
     times = interleaved(contenders, rounds, calls=20 if on_gpu() else 1)
@@ -459,7 +463,10 @@ def _mlp_bytes(case: Case, function: Callable[[jax.Array], jax.Array]) -> int:
     weights = [jax.ShapeDtypeStruct((features, ROW), jnp.float32)] * MLP_DEPTH
     x = jax.ShapeDtypeStruct((MLP_BATCH, features), jnp.float32)
     compiled = jax.jit(jax.grad(loss)).lower(weights, x).compile()
-    return int(compiled.memory_analysis().temp_size_in_bytes)
+    analysis = compiled.memory_analysis()
+    if analysis is None:
+        raise RuntimeError(f"JAX does not say how much memory a program needs on {jax.default_backend()}")
+    return int(analysis.temp_size_in_bytes)
 
 
 @dataclass(frozen=True)
@@ -490,12 +497,12 @@ def conversions(*, rounds: int) -> list[Conversion]:
     tanh = as_torch(jaxact.tanh)
     leaf, cotangent = tensor.clone().requires_grad_(), torch.ones_like(tensor)
     pairs: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
-        "JAX to torch": (lambda: to_torch(x), lambda: torch.from_dlpack(x)),
+        "JAX to torch": (lambda: to_torch(x), lambda: from_dlpack(x)),
         "JAX to NumPy": (lambda: to_numpy(x), lambda: np.from_dlpack(x)),
         "torch to JAX": (lambda: to_jax(tensor), lambda: jnp.from_dlpack(tensor)),
         "torch to NumPy": (lambda: to_numpy(tensor), lambda: np.from_dlpack(tensor)),
         "NumPy to JAX": (lambda: to_jax(array), lambda: jnp.from_dlpack(array)),
-        "NumPy to torch": (lambda: to_torch(array), lambda: torch.from_dlpack(array)),
+        "NumPy to torch": (lambda: to_torch(array), lambda: from_dlpack(array)),
         "as_torch(jaxact.tanh), forward": (lambda: tanh(tensor), lambda: torch.tanh(tensor)),
         "as_torch(jaxact.tanh), with backward": (
             lambda: torch.autograd.grad(tanh(leaf), leaf, cotangent),
@@ -516,12 +523,14 @@ class Miss:
     """A bound or an aim that is missed.
 
     Attributes:
+        subject: The function, the import or the conversion.
         what: What was measured.
         measured: What was found.
         limit: What it should be, the noise included.
         aim: Whether this is an aim only.
     """
 
+    subject: str
     what: str
     measured: float
     limit: float
@@ -564,25 +573,27 @@ class Results:
         """
         found = []
         for k in self.largest():
-            what = f"{k.function}, {k.dtype}, {k.direction}"
+            where = f"{k.dtype}, {k.direction}: "
             ratio = k.bound_ratio(accurate.get((k.function, k.dtype), ()))
             if ratio > NOISE:
-                found.append(Miss(f"{what}: time over that of floor, jax.nn or an accurate peer", ratio, NOISE))
+                found.append(Miss(k.function, f"{where}time over floor, jax.nn, accurate peer", ratio, NOISE))
             elif k.aim_ratio > NOISE:
-                found.append(Miss(f"{what}: time over that of floor or fastest peer", k.aim_ratio, NOISE, aim=True))
+                found.append(Miss(k.function, f"{where}time over floor, fastest peer", k.aim_ratio, NOISE, aim=True))
             if k.copy_share is not None and k.copy_share < COPY_BOUND:
-                found.append(Miss(f"{what}: share of the copy bandwidth", k.copy_share, COPY_BOUND))
-        for c in self.calls:
-            if c.bound_ratio > CALL_BOUND:
-                found.append(Miss(f"{c.function}: eager call over jitted x + 1", c.bound_ratio, CALL_BOUND))
+                found.append(Miss(k.function, f"{where}share of the copy bandwidth", k.copy_share, COPY_BOUND))
+        for call in self.calls:
+            if call.bound_ratio > CALL_BOUND:
+                found.append(Miss(call.function, "eager call over jitted x + 1", call.bound_ratio, CALL_BOUND))
         if self.imports.added > IMPORT_BOUND:
-            found.append(Miss("import: time over that of jax", self.imports.added, IMPORT_BOUND))
-        for t in self.temporaries:
-            if t.bound_ratio is not None and t.bound_ratio > MEMORY_BOUND:
-                found.append(Miss(f"{t.function}: memory of the MLP over jax.nn", t.bound_ratio, MEMORY_BOUND))
-        for c in self.conversions:
-            if c.bounded and c.added > CONVERSION_BOUND:
-                found.append(Miss(f"{c.name}: microseconds over from_dlpack", c.added, CONVERSION_BOUND))
+            found.append(Miss("import jaxact", "time over that of import jax", self.imports.added, IMPORT_BOUND))
+        for memory in self.temporaries:
+            if memory.bound_ratio is not None and memory.bound_ratio > MEMORY_BOUND:
+                found.append(Miss(memory.function, "memory of the MLP over jax.nn", memory.bound_ratio, MEMORY_BOUND))
+        for conversion in self.conversions:
+            if conversion.bounded and conversion.added > CONVERSION_BOUND:
+                found.append(
+                    Miss(conversion.name, "microseconds above from_dlpack", conversion.added, CONVERSION_BOUND)
+                )
         return found
 
     def largest(self) -> list[Kernel]:
@@ -616,23 +627,35 @@ class Plan:
 
     Attributes:
         functions: Some of CASES.
-        sizes: How many elements the inputs have.
+        sizes: How many elements the inputs have, multiples of ROW.
         dtypes: Their types.
         compiled: Whether ``torch.compile`` takes part, at the largest size.
         rounds: How often to measure.
     """
 
-    functions: tuple[str, ...] = tuple(CASES)
-    sizes: tuple[int, ...] = (2**16, 2**20, 2**22)
-    dtypes: tuple[str, ...] = DTYPES
-    compiled: bool = True
-    rounds: int = 50
+    functions: tuple[str, ...]
+    sizes: tuple[int, ...]
+    dtypes: tuple[str, ...]
+    compiled: bool
+    rounds: int
 
     @property
     def steps(self) -> int:
         """How often ``run`` reports a step."""
         functions = len(self.functions)
         return functions * len(self.sizes) * len(self.dtypes) * len(DIRECTIONS) + 2 * functions + 2
+
+
+def full() -> Plan:
+    """Return the plan for numbers to show."""
+    if on_gpu():
+        return Plan(tuple(CASES), (2**22, 2**28), DTYPES, compiled=True, rounds=10)
+    return Plan(tuple(CASES), (2**16, 2**20, 2**22), DTYPES, compiled=True, rounds=50)
+
+
+def quick() -> Plan:
+    """Return the plan for seeing that it works."""
+    return Plan(tuple(CASES), (2**16,), DTYPES, compiled=False, rounds=5)
 
 
 def run(plan: Plan, step: Callable[[str], None] = lambda _: None) -> Results:

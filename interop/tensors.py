@@ -27,7 +27,8 @@ def to_jax(tree: Any, *, dtype: Any = None, device: Any = None, copy: bool | Non
     become infinite, are refused; rounding is warned of, once a line of code.
 
     JAX takes its arrays for immutable, but an array that shares memory sees what is later written there, even
-    between two steps of a computation: pass ``copy=True`` if the tensor or NumPy array will be written to again.
+    between two steps of a computation: pass ``copy=True`` if the tensor or NumPy array will be written to again. One
+    that shares a transposed array has its layout, which ``jit`` compiles for and ahead-of-time compilation refuses.
 
     Args:
         tree: Arrays of any shape and layout, of a boolean, integer, float (16 to 64 bits, bfloat16, float8) or

@@ -114,7 +114,10 @@ def activation(
             for key, value in given.items():
                 if key in static_names:
                     static_argument(name, value, key)
-                elif type(value) is not float and not (value is None and key in arrays):
+                elif key == "key":
+                    if value is not None or key in required:
+                        prng_key(name, value)
+                elif type(value) is not float:
                     given[key] = operand(name, value, key)
             if check is not None:
                 check(x, **given)
@@ -131,7 +134,7 @@ def activation(
 def _constant(value: Any) -> Any:
     """Return a number as an array on the device: as a number, jax.jit would bring it there at every call."""
     if type(value) is float and value != 0:  # a cache cannot tell 0.0 from -0.0
-        return _cached_constant(value, jax.config.jax_enable_x64)
+        return _cached_constant(value, jax.config.jax_enable_x64)  # type: ignore[attr-defined]
     return value
 
 
@@ -246,6 +249,34 @@ def matching_array(name: str, argument: str, value: Any, dtype: np.dtype) -> Any
             f"{name}: {argument} must have the input's dtype {dtype}, got {value.dtype}; convert one with .astype"
         )
     return value.astype(compute_dtype(dtype))
+
+
+def prng_key(name: str, key: Any, argument: str = "key") -> jax.Array:
+    """Return ``key``, or raise if it is no JAX PRNG key, neither of the typed kind nor a raw one of uint32.
+
+    Args:
+        name: The public function, for the message.
+        key: What was passed.
+        argument: The argument's name, for the message.
+
+    Raises:
+        TypeError: If it is no key.
+    """
+    dtype = getattr(key, "dtype", None)
+    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0
+    raw = isinstance(key, (jax.Array, np.ndarray)) and dtype == np.uint32 and key.ndim == 1
+    if not (typed or raw):
+        raise TypeError(f"{name}: {argument} must be a JAX PRNG key, for example jax.random.key(0), got {key!r}")
+    return key
+
+
+def matmul_precision(dtype: np.dtype) -> lax.Precision | None:
+    """Return the precision of matrix products of arrays that came as ``dtype``; None is the user's or the device's.
+
+    On accelerators the default may round float32 operands to as few bits as bfloat16 has.
+    """
+    chosen = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    return None if dtype in HALVES or chosen else lax.Precision.HIGHEST
 
 
 def known(*values: Any) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxact._boundary import FLOATS, HALVES, matching_array, operand, result_dtype
+from jaxact._boundary import FLOATS, matching_array, operand, result_dtype
 from jaxact._numerics.normalizing import log_softmax
 
 TARGETS = frozenset(map(np.dtype, ("int32", "int64")))
@@ -209,8 +209,7 @@ def _log_prob(arrays: dict[str, Any], bounds: tuple[int, ...]) -> jax.Array:
 
 def _linear(x: jax.Array, weight: jax.Array, bias: jax.Array | None = None, *, dtype: np.dtype) -> jax.Array:
     """Return x W^T + b of arrays widened from dtype, in full float32 unless a precision is set."""
-    default = dtype in HALVES or jax.default_matmul_precision.value
-    product = jnp.matmul(x, weight.T, precision=None if default else lax.Precision.HIGHEST)
+    product = jnp.matmul(x, weight.T, precision=matmul_precision(dtype))
     return product if bias is None else product + bias[None]
 
 

@@ -23,7 +23,9 @@ from jaxact._boundary import (
     FLOATS,
     HALVES,
     compute_dtype,
+    matmul_precision,
     operand,
+    prng_key,
     real_scalar,
     static_argument,
 )
@@ -336,7 +338,7 @@ def _multi_head_attention(
     dtype = arrays["query"].dtype
     arrays = {argument: x.astype(compute_dtype(dtype)) for argument, x in arrays.items()}
     batched = arrays["query"].ndim == 3
-    linear = functools.partial(_linear, precision=_precision(dtype))
+    linear = functools.partial(_linear, precision=matmul_precision(dtype))
 
     query, key, value = _projected(arrays, linear)
     length, batch, features = query.shape
@@ -356,7 +358,7 @@ def _multi_head_attention(
     head_masks = [_head_mask(argument, mask, scores_shape) for argument, mask in masks.items()]
 
     if need_weights:
-        matmul = functools.partial(jnp.matmul, precision=_precision(dtype))
+        matmul = functools.partial(jnp.matmul, precision=matmul_precision(dtype))
         weights = _dropped(softmax(_scores(query, key, head_masks, None, matmul), -1), dropout)
         output = matmul(weights, value)
     else:
@@ -440,7 +442,7 @@ def _formula(
     is_causal: bool = False,
     enable_gqa: bool = False,
 ) -> jax.Array:
-    matmul = functools.partial(_grouped_matmul if enable_gqa else jnp.matmul, precision=_precision(dtype))
+    matmul = functools.partial(_grouped_matmul if enable_gqa else jnp.matmul, precision=matmul_precision(dtype))
     if is_causal:
         masks = [*masks, jnp.tri(query.shape[-2], key.shape[-2], dtype=bool)]
     weights = _softmax_or_zero(_scores(query, key, masks, scale, matmul))
@@ -510,14 +512,6 @@ def _grouped_matmul(x: jax.Array, y: jax.Array, precision: Precision) -> jax.Arr
 def _with_ndim(x: jax.Array, ndim: int) -> jax.Array:
     """Return x with leading axes of length 1 up to ndim, so that no rank is promoted behind one's back."""
     return lax.expand_dims(x, range(ndim - x.ndim))
-
-
-def _precision(dtype: np.dtype) -> Precision:
-    """Return the precision of products for arrays that came as dtype; None is the user's or the device's.
-
-    On accelerators the default may round float32 operands to as few bits as bfloat16 has.
-    """
-    return None if dtype in HALVES or jax.default_matmul_precision.value else lax.Precision.HIGHEST
 
 
 def _cudnn_takes(arrays: tuple[jax.Array, ...], is_causal: bool, enable_gqa: bool) -> bool:
@@ -639,11 +633,7 @@ def _dropout(name: str, p: Any, key: Any, training: bool = True) -> Dropout:
             f"{name}: dropout_p={p!r} needs dropout_key, a JAX PRNG key, for example jax.random.key(0); "
             "outside training pass dropout_p=0.0"
         )
-    if not isinstance(key, jax.Array) or not (
-        jnp.issubdtype(key.dtype, jax.dtypes.prng_key) or (key.dtype == jnp.uint32 and key.ndim == 1)
-    ):
-        raise TypeError(f"{name}: dropout_key must be a JAX PRNG key, for example jax.random.key(0), got {key!r}")
-    return float(p), key
+    return float(p), prng_key(name, key, "dropout_key")
 
 
 def _broadcast_shapes(*shapes: Shape) -> Shape | None:

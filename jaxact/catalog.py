@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import jax
-
 from jaxact import adaptive, attention, exponential, gated, hard, normalizing, rectifiers, sigmoidal
 
 
@@ -29,7 +27,7 @@ class Activation:
         kinks: Where it, or its derivative, is not smooth at these parameters.
     """
 
-    function: Callable[..., jax.Array]
+    function: Callable[..., Any]
     torch_function: str | None
     torch_module: str | None
     family: str

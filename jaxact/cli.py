@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from jaxact import __version__
@@ -73,8 +74,14 @@ def table(as_json: AsJson = False) -> None:
         return
     printed = Table(*fields)
     for row in rows:
-        printed.add_row(*row)
-    Console().print(printed)
+        printed.add_row(*map(escape, row))
+    _console().print(printed)
+
+
+def _console() -> Console:
+    """Return the terminal, or where the output is no terminal a console as wide as the tables."""
+    console = Console()
+    return console if console.is_terminal else Console(width=128)
 
 
 def _print_check(outcomes: "list[Outcome]") -> None:
@@ -83,13 +90,13 @@ def _print_check(outcomes: "list[Outcome]") -> None:
 
     printed = Table(
         title=f"jaxact {__version__} on JAX {jax.__version__} against PyTorch {torch.__version__}",
-        caption="gradient: of sum(c * output), c = 1, 2, ..., n. ULP: the largest distance, in units in the last place",
+        caption="gradient: of sum(c * output), c = 1, 2, ..., n. ULP: largest distance, in units in the last place",
         box=SIMPLE_HEAD,
     )
-    printed.add_column("function")
+    printed.add_column("function", overflow="fold")
     for numbers in ("input", "jaxact", "torch", "ULP", "jaxact\ngradient", "torch\ngradient", "ULP"):
-        printed.add_column(numbers, justify="right")
-    printed.add_column("verdict")
+        printed.add_column(numbers, justify="right", no_wrap=True)
+    printed.add_column("verdict", overflow="fold")
     for outcome in outcomes:
         parameters = [f"{key}={value}" for key, value in outcome.sample.parameters.items()]
         output = outcome.output.verdict if outcome.documented else "differs from the documented output"
@@ -103,7 +110,7 @@ def _print_check(outcomes: "list[Outcome]") -> None:
             "\n".join(verdicts),
             end_section=True,
         )
-    Console().print(printed)
+    _console().print(printed)
     failed = sum(not outcome.passed for outcome in outcomes)
     typer.echo(f"{len(outcomes) - failed} of {len(outcomes)} samples agree with PyTorch")
 

@@ -1,5 +1,7 @@
 """The normalizing family, numbers to probabilities along an axis: softmax, softmin, log_softmax and others."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -38,7 +40,7 @@ def softmax(x: jax.Array, /, dim: int, dtype: DTypeLike | None = None) -> jax.Ar
     References:
         Bridle, "Probabilistic interpretation of feedforward classification network outputs", 1990.
     """
-    return kernels.softmax(x, canonical_dim("softmax", dim, x.ndim))
+    return _along(kernels.softmax, "softmax", x, dim)
 
 
 @activation(static=("dim", "dtype"))
@@ -70,7 +72,7 @@ def softmin(x: jax.Array, /, dim: int, dtype: DTypeLike | None = None) -> jax.Ar
     References:
         The PyTorch documentation of :class:`torch.nn.Softmin`.
     """
-    return kernels.softmax(-x, canonical_dim("softmin", dim, x.ndim))
+    return _along(kernels.softmax, "softmin", -x, dim)
 
 
 @activation(static=("dim", "dtype"))
@@ -102,7 +104,7 @@ def log_softmax(x: jax.Array, /, dim: int, dtype: DTypeLike | None = None) -> ja
     References:
         The PyTorch documentation of :class:`torch.nn.LogSoftmax`.
     """
-    return kernels.log_softmax(x, canonical_dim("log_softmax", dim, x.ndim))
+    return _along(kernels.log_softmax, "log_softmax", x, dim)
 
 
 @activation()
@@ -180,11 +182,18 @@ def gumbel_softmax(
         Jang, Gu and Poole, "Categorical reparameterization with Gumbel-softmax", ICLR 2017; Maddison, Mnih and
         Teh, "The concrete distribution", ICLR 2017.
     """
-    axis = canonical_dim("gumbel_softmax", dim, x.ndim)
-    soft = kernels.softmax((x + jax.random.gumbel(key, x.shape, x.dtype)) / tau, axis)
-    if not hard:
-        return soft
-    if x.ndim == 0:
-        return jnp.ones_like(soft)
+    noisy = (x + jax.random.gumbel(key, x.shape, x.dtype)) / tau
+    return _along(_choice if hard else kernels.softmax, "gumbel_softmax", noisy, dim)
+
+
+def _choice(x: jax.Array, axis: int) -> jax.Array:
+    """Return 1 at the largest number of an axis and 0 elsewhere, with the derivative of the softmax."""
+    soft = kernels.softmax(x, axis)
     choice = jax.nn.one_hot(soft.argmax(axis), x.shape[axis], axis=axis, dtype=x.dtype)
-    return choice + (soft - lax.stop_gradient(soft))  # adds an exact 0, and the derivative of the probabilities
+    return choice + (soft - lax.stop_gradient(soft))  # adds an exact 0
+
+
+def _along(kernel: Callable[[jax.Array, int], jax.Array], name: str, x: jax.Array, dim: int) -> jax.Array:
+    """Return the kernel's result along ``dim``; as in torch, a 0-d array counts as having one axis."""
+    axis = canonical_dim(name, dim, x.ndim)
+    return kernel(jnp.atleast_1d(x), axis).reshape(x.shape)

@@ -1,5 +1,7 @@
 """Arrays of every dtype and layout in each framework, made and read without the functions under test."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,10 @@ DTYPES = (
 )
 WIDE = ("int64", "uint64", "float64", "complex128")
 
-# Shape, strides and offset in elements, of which the buffer has 64.
+# Elements in the buffer that every array is a view of.
+ELEMENTS = 128
+
+# Shape, strides and offset in elements.
 LAYOUTS = {
     "contiguous": ((2, 3, 4), (12, 4, 1), 0),
     "transposed": ((4, 3, 2), (1, 4, 12), 0),
@@ -42,8 +47,15 @@ NEGATIVE = tuple(name for name in LAYOUTS if name.startswith("negative"))
 
 FRAMEWORKS = ("jax", "torch", "numpy")
 
+# Source, target and layout, wherever the source has the layout.
+ROUTES = [
+    (source, target, layout)
+    for source, target, layout in itertools.product(FRAMEWORKS, FRAMEWORKS, LAYOUTS)
+    if not (source == "torch" and layout in NEGATIVE)
+]
 
-def random_bytes(dtype, elements=64, seed=0):
+
+def random_bytes(dtype, elements=ELEMENTS, seed=0):
     """Return a buffer at a multiple of 64 bytes whose bits are random: NaN payloads, -0.0, subnormals, infinities."""
     size = elements * jnp.dtype(dtype).itemsize
     buffer = np.empty(size + 64, np.uint8)

@@ -3,6 +3,8 @@
 import gc
 import itertools
 import os
+import subprocess
+import sys
 import threading
 import timeit
 
@@ -13,7 +15,7 @@ import pytest
 import torch
 
 from jaxact.interop import to_jax, to_numpy, to_torch
-from layouts import DTYPES, FRAMEWORKS, LAYOUTS, NEGATIVE, make, pointer, read
+from layouts import DTYPES, FRAMEWORKS, ROUTES, make, pointer, read
 
 TO = {"jax": to_jax, "torch": to_torch, "numpy": to_numpy}
 NEEDS_ML_DTYPES = frozenset(name for name in DTYPES if jnp.dtype(name).isbuiltin != 1)
@@ -35,16 +37,9 @@ def shareable(source, target, dtype, layout):
     return not (source == "numpy" and target == "torch" and layout in ("negative", "negative inner", "negative outer"))
 
 
-CASES = [
-    pytest.param(source, target, layout, id=f"{source} to {target}, {layout}")
-    for source, target, layout in itertools.product(FRAMEWORKS, FRAMEWORKS, LAYOUTS)
-    if not (source == "torch" and layout in NEGATIVE)
-]
-
-
 @pytest.mark.usefixtures("x64")
 class TestCopy:
-    @pytest.mark.parametrize(("source", "target", "layout"), CASES)
+    @pytest.mark.parametrize(("source", "target", "layout"), ROUTES)
     def test_none_shares_wherever_it_can_and_false_refuses_the_rest(self, source, target, layout):
         for dtype in DTYPES:
             x, expected = make(source, dtype, layout)
@@ -58,7 +53,7 @@ class TestCopy:
             else:
                 TO[target](x, copy=False)
 
-    @pytest.mark.parametrize(("source", "target", "layout"), CASES)
+    @pytest.mark.parametrize(("source", "target", "layout"), ROUTES)
     def test_true_never_shares(self, source, target, layout):
         for dtype in DTYPES:
             x, expected = make(source, dtype, layout)
@@ -237,6 +232,45 @@ class TestLifetime:
         for thread in threads:
             thread.join()
         assert wrong == []
+
+
+SEVERAL_DEVICES = """
+import os
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+import jax, numpy as np, torch
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxact.interop import to_jax, to_numpy, to_torch
+mesh = jax.make_mesh((2,), ("i",))
+values = np.arange(8, dtype=np.float32)
+second = jax.sharding.SingleDeviceSharding(jax.devices()[1])
+for sharding in (NamedSharding(mesh, PartitionSpec("i")), NamedSharding(mesh, PartitionSpec()), second):
+    x = to_jax(torch.from_numpy(values), device=sharding, copy=True)
+    assert x.sharding.is_equivalent_to(sharding, 1)
+    assert to_jax(x) is x
+    for y in (to_jax(x, copy=True), to_jax(x, dtype="float16")):
+        assert y.sharding.is_equivalent_to(sharding, 1)
+    assert (to_numpy(x) == values).all() and (to_torch(x).numpy() == values).all()
+    for to in (to_numpy, to_torch):
+        try:
+            shared = to(x, copy=False)
+        except ValueError as error:
+            assert "does not see as one array" in str(error) and sharding is not second
+        else:
+            assert sharding is second
+    if sharding is not second:
+        to_torch(x).add_(1)  # JAX keeps what it gathers, which must not be what torch writes to
+        assert (to_numpy(x) == values).all()
+assert to_jax(values, device="cpu:1").devices() == {jax.devices()[1]}
+try:
+    to_jax(to_jax(values, device="cpu:0"), device="cpu:1", copy=False)
+except ValueError as error:
+    print("refused:", error)
+"""
+
+
+def test_several_devices():
+    done = subprocess.run([sys.executable, "-c", SEVERAL_DEVICES], capture_output=True, text=True)
+    assert done.stdout.startswith("refused: to_jax: copy=False, but the data must be copied: the data go from"), done
 
 
 def resident_bytes():

@@ -29,7 +29,8 @@ class TestSamples:
             assert all(isinstance(v, int) for v in sample.input)
         else:
             assert gradient.verdict != "differs"
-            np.testing.assert_allclose(gradient.jaxact, gradient.torch, rtol=1e-5)
+            # torch computes tanh's as 1 - y^2, which is off by 4e-5 at 4
+            np.testing.assert_allclose(gradient.jaxact, gradient.torch, rtol=1e-4)
 
 
 def test_integers_stay_integers():

@@ -434,7 +434,7 @@ def mish(x: jax.Array) -> jax.Array:
     negative = x < 0
     rest = b * b / jnp.where(negative, 4 * p + (4 + 2 * b), 0.5 * ((1 + 2 * b) + p * ((2 + 2 * b) + p)))
     rest += jnp.where(negative, p + 0.5 * b, 0)
-    value = jnp.where(negative, -a, x) / (1 + rest)
+    value = jnp.maximum(jnp.where(negative, -a, x) / (1 + rest), -1e4)  # the bound never acts: see gelu
     return jnp.where(negative, _scaled(value, -k), value)
 
 

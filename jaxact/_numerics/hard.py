@@ -16,8 +16,17 @@ hardsigmoid.defjvps(lambda dx, y, x: jnp.where((x > -3) & (x < 3), dx / 6, 0))
 
 
 @jax.custom_jvp
+def hardswish_derivative(x: jax.Array) -> jax.Array:
+    """Return (2 x + 3) / 6 between -3 and 3, whose sum is exact near its zero; 0 below, 1 above and at NaN."""
+    return jnp.where((x > -3) & (x < 3), (2 * x + 3) / 6, jnp.where(x <= -3, 0, jnp.ones_like(x)))
+
+
+hardswish_derivative.defjvps(lambda dx, y, x: jnp.where((x > -3) & (x < 3), dx / 3, 0))
+
+
+@jax.custom_jvp
 def hardswish(x: jax.Array) -> jax.Array:
-    """Return x (x + 3) / 6 between -3 and 3, -0.0 below and x above: the product is taken where it cannot overflow."""
+    """Return x (x + 3) / 6 between -3 and 3, where the product cannot overflow; -0.0 below and x above."""
     inside = (x > -3) & (x < 3)
     middle = jnp.where(inside, x, 0)
     outside = jnp.where(x <= -3, -0.0, x)
@@ -25,12 +34,3 @@ def hardswish(x: jax.Array) -> jax.Array:
 
 
 hardswish.defjvps(lambda dx, y, x: dx * hardswish_derivative(x))
-
-
-@jax.custom_jvp
-def hardswish_derivative(x: jax.Array) -> jax.Array:
-    """Return (2 x + 3) / 6 between -3 and 3, whose sum is exact near its zero; 0 below, 1 above and at NaN."""
-    return jnp.where((x > -3) & (x < 3), (2 * x + 3) / 6, jnp.where(x <= -3, 0, jnp.ones_like(x)))
-
-
-hardswish_derivative.defjvps(lambda dx, y, x: jnp.where((x > -3) & (x < 3), dx / 3, 0))

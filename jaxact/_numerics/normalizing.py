@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxact._numerics.elementary import exp, exp_parts, two_sum
 
@@ -30,7 +31,8 @@ def _softmax_jvp(axis: int, primals: Any, tangents: Any) -> tuple[jax.Array, jax
 def log_softmax(x: jax.Array, axis: int) -> jax.Array:
     """Return (x - m) - log(sum(exp(x - m))) along an axis, m the maximum."""
     m = _maximum(x, axis)
-    total = jnp.sum(_exp_distance(x, m), axis=axis, keepdims=True)
+    # The barrier keeps XLA from computing the exponentials inside its loop for the sum, which is slow on a CPU.
+    total = jnp.sum(lax.optimization_barrier(_exp_distance(x, m)), axis=axis, keepdims=True)
     return (x - m) - jnp.where(jnp.isfinite(m), jnp.log(total), jnp.nan)
 
 

@@ -1,13 +1,13 @@
 """Kernels of the sigmoidal family.
 
-Values and derivatives come from the tail, sigmoid(-|x|) or 1 - tanh |x|, which keeps its digits. Complex
+Derivatives come from what decays, exp(-|x|) or 1 - tanh |x|, and keep the digits of their tails. Complex
 arrays take the textbook formulas, which JAX differentiates itself.
 """
 
 import jax
 import jax.numpy as jnp
 
-from jaxact._numerics.elementary import one_plus_exp, polynomial, split, with_sign
+from jaxact._numerics.elementary import exp, exp_parts, one_plus_exp, polynomial, split, with_sign
 
 # Coefficients, lowest power first: rows of the same name in benchmarks/coefficients.py, which derives them.
 # TANH: tanh(x) = x + x^3 P(x^2) on |x| <= 0.55, relative error 2^-27.8
@@ -24,6 +24,26 @@ TANHSHRINK = (
     -0.000571296,
 )
 
+# TANHSHRINK_DOUBLE: the same for float64, relative error 2^-53.8
+TANHSHRINK_DOUBLE = (
+    0.3333333333333333,
+    -0.5333333333333237,
+    0.21587301587218696,
+    -0.08747795411655898,
+    0.03545294161896416,
+    -0.014368506723457967,
+    0.005823298804410546,
+    -0.0023599173270807228,
+    0.0009558286421265539,
+    -0.0003858520157364228,
+    0.00015355979782501335,
+    -5.842599850040597e-05,
+    1.9952145818026824e-05,
+    -5.517274290275475e-06,
+    1.0533928449315904e-06,
+    -1.0064162068076732e-07,
+)
+
 
 def sigmoid(x: jax.Array) -> jax.Array:
     """Return 1 / (1 + exp(-x))."""
@@ -32,21 +52,21 @@ def sigmoid(x: jax.Array) -> jax.Array:
 
 @jax.custom_jvp
 def _sigmoid(x: jax.Array) -> jax.Array:
-    """Return the tail q = 1 / (1 + exp(|x|)) for x < 0, else 1 - q; each step is monotone."""
-    q = 1 / one_plus_exp(jnp.abs(x))
-    return jnp.where(x < 0, q, 1 - q)
-
-
-_sigmoid.defjvps(lambda dx, y, x: dx * sigmoid_derivative(x))
+    """Return 1 / (1 + exp(-x)); each step is monotone."""
+    return 1 / one_plus_exp(-x)
 
 
 @jax.custom_jvp
 def sigmoid_derivative(x: jax.Array) -> jax.Array:
-    """Return sigmoid'(x) = q (1 - q) with the tail q: never y (1 - y), which is 0 for x > 17."""
-    q = 1 / one_plus_exp(jnp.abs(x))
-    return q * (1 - q)
+    """Return sigmoid'(x) = t / (1 + t)^2 with t = exp(-|x|): never y (1 - y), which is 0 for x > 17.
+
+    The square is 1 + t (2 + t), which rounds the sum 1 + t once and not twice.
+    """
+    t = exp(-jnp.abs(x))
+    return t / (1 + t * (2 + t))
 
 
+_sigmoid.defjvps(lambda dx, y, x: dx * sigmoid_derivative(x))
 sigmoid_derivative.defjvps(lambda dx, y, x: dx * -tanh(0.5 * x) * y)
 
 
@@ -63,34 +83,36 @@ def _tanh(x: jax.Array) -> jax.Array:
     size = jnp.abs(x)
     w = x * x
     near = size + size * (w * polynomial(TANH, w))
-    far = 1 - 0.5 * _twice_tanh_tail(size)
+    far = 1 - _tanh_tail(size)
     return with_sign(jnp.where(size <= 0.55, near, far), x)
 
 
-_tanh.defjvps(lambda dx, y, x: dx * tanh_derivative(x))
+def _tanh_tail(size: jax.Array) -> jax.Array:
+    """Return 1 - tanh(size) = 2 / (1 + exp(2 size)), to be added to numbers near 1; each step is monotone.
 
-
-def _twice_tanh_tail(size: jax.Array) -> jax.Array:
-    """Return q = 2 (1 - tanh(size)) = 4 / (1 + exp(2 size)); each step is monotone.
-
-    It is twice the tail, as the denominator is a quarter, so as to be normal as long as tanh' is.
+    Beyond size = 20, where it is 4e-18, it stays.
     """
-    return 1 / one_plus_exp(2 * size, doublings=-2)
+    power, rest = exp_parts(2 * jnp.minimum(size, 20), bounded=True)
+    return 2 / ((1 + power) + power * rest)
 
 
 @jax.custom_jvp
 def tanh_derivative(x: jax.Array) -> jax.Array:
-    """Return tanh'(x) = q (1 - q / 4), q twice the tail: never 1 - y^2, which is 0 for |x| > 9."""
-    q = _twice_tanh_tail(jnp.abs(x))
+    """Return tanh'(x) = q (1 - q / 4), q = 4 / (1 + exp(2 |x|)): never 1 - y^2, which is 0 for |x| > 9.
+
+    The denominator is halved twice, so that q is a normal number as long as tanh'(x) is.
+    """
+    q = 1 / one_plus_exp(2 * jnp.abs(x), doublings=-2)
     return q * (1 - 0.25 * q)
 
 
+_tanh.defjvps(lambda dx, y, x: dx * tanh_derivative(x))
 tanh_derivative.defjvps(lambda dx, y, x: dx * -2 * tanh(x) * y)
 
 
 def softsign(x: jax.Array) -> jax.Array:
     """Return x / (1 + |x|)."""
-    return _softsign(x) if jnp.isrealobj(x) else x / (1 + jnp.abs(x))
+    return _softsign(x) if jnp.isrealobj(x) else x / (1 + jnp.abs(x)).astype(x.dtype)
 
 
 @jax.custom_jvp
@@ -120,14 +142,16 @@ def _tanhshrink(x: jax.Array) -> jax.Array:
     """Return (x^3 + x^3 P(x^2)) / 4 near 0 and elsewhere (|x| - 1) + (1 - tanh |x|), mirrored.
 
     The quarter is exact, what is left for the polynomial is small, and x^2 is added up from exact parts:
-    two roundings count, not five. The cube is raised by 2^16, to keep its smaller part a normal number.
+    two roundings count, not five. The cube is raised by 2^40, to keep its smaller part a normal number.
     """
     size = jnp.abs(x)
-    high, low = split(size)
-    raised = 2.0**16 * size
-    cube = raised * (high * high) + raised * (low * (size + high))
-    near = 2.0**-18 * (cube + cube * polynomial(TANHSHRINK, size * size))
-    far = (size - 1) + 0.5 * _twice_tanh_tail(size)
+    inner = jnp.minimum(size, 1)
+    high, low = split(inner)
+    raised = 2.0**40 * inner
+    cube = raised * (high * high) + raised * (low * (inner + high))
+    coefficients = TANHSHRINK if x.dtype == jnp.float32 else TANHSHRINK_DOUBLE
+    near = 2.0**-42 * (cube + cube * polynomial(coefficients, inner * inner))
+    far = (size - 1) + _tanh_tail(size)
     y = jnp.where(size < 1, near, far)
     return jnp.where(x < 0, -y, y)
 
