@@ -274,15 +274,20 @@ class Sweep:
         wanted = {"jaxact": ("jaxact", "jax"), "torch": ("torch",), "jax.nn": ("jax",)}[self.library]
         return {name: versions[name] for name in wanted}
 
+    @property
+    def device(self) -> str:
+        """What kind of device computes: "cpu", or the one that JAX takes."""
+        return "cpu" if self.library == "torch" else jax.default_backend()
+
     @functools.cached_property
     def fingerprint(self) -> str:
-        """What changes when a chunk done before is worth nothing any more: the versions, the code."""
+        """What changes when a chunk done before is worth nothing any more: versions, device, code."""
         package = Path(jaxact.__file__).parent
         sources = [Path(__file__), Path(__file__).with_name("reference.py")]
         if self.library == "jaxact":
             family = vars(jaxact)[CASES[self.name].function].__module__.rpartition(".")[-1]
             sources += [package / f"{family}.py", package / "_boundary.py", *package.glob("_numerics/*.py")]
-        text = json.dumps(self.versions) + "".join(path.read_text() for path in sorted(sources))
+        text = json.dumps(self.versions) + self.device + "".join(path.read_text() for path in sorted(sources))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
@@ -366,6 +371,7 @@ def record(sweep: Sweep, total: dict[str, Errors]) -> dict[str, Any]:
         "dtype": sweep.dtype,
         "library": sweep.library,
         "versions": sweep.versions,
+        "device": sweep.device,
         "stride": sweep.stride,
         "date": datetime.date.today().isoformat(),
     } | {
@@ -421,7 +427,7 @@ def _names(text: str, known: Iterable[str], what: str) -> list[str]:
 
 def main(
     functions: Annotated[str, typer.Option(help="Only these functions, separated by commas.")] = "",
-    dtypes: Annotated[str, typer.Option(help="Only these types, separated by commas.")] = "",
+    dtypes: Annotated[str, typer.Option("--dtype", help="Only these types, separated by commas.")] = "",
     libraries: Annotated[str, typer.Option(help="Only these libraries, separated by commas.")] = "",
     stride: Annotated[int, typer.Option(help="One float32 in so many, a power of 2 up to 65536.")] = 1,
     jobs: Annotated[int, typer.Option(help="How many processes to use.")] = os.cpu_count() or 1,

@@ -109,7 +109,7 @@ def plot_path(name: str) -> Path:
 INTRODUCTION = """# Accuracy
 
 How far jaxact, PyTorch and `jax.nn` are from the true value, at every bfloat16, every float16 and every float32 there
-is. The numbers were made by `make accuracy` {when}, on a CPU, with {versions}.
+is. The numbers were made by `make accuracy` {when}, on {devices}, with {versions}.
 
 An error is the distance to the exact result in ULPs (units in the last place) of the result's type: 0.5 is the best
 that rounding allows, and 1.7e7 means that a float32 is 0, or right in no digit, where it should be a normal number.
@@ -142,6 +142,7 @@ def page(records: list[Record]) -> str:
     versions = sorted({f"{name} {version}" for entry in records for name, version in entry["versions"].items()})
     text = INTRODUCTION.format(
         when=f"on {dates[0]}" if len(dates) == 1 else f"between {dates[0]} and {dates[-1]}",
+        devices=" and ".join(sorted({entry["device"].upper() for entry in records})),
         versions=", ".join(versions),
         window=WINDOW,
         window_error=f"{WINDOW_ERROR:.0e}".replace("e-0", "e-"),

@@ -193,7 +193,8 @@ class Case:
         parameters: Its parameters, by the names that all have for them.
         zero: The zero of the derivative, if it has one that is no float.
         kinks: Where the derivative jumps.
-        monotone: Whether the results have to rise with x, not just the exact ones.
+        monotone: Whether the results, not just the exact values, have to rise with x.
+        odd: Whether f(-x) = -f(x).
     """
 
     name: str
@@ -202,6 +203,7 @@ class Case:
     zero: float | None = None
     kinks: tuple[float, ...] = ()
     monotone: bool = False
+    odd: bool = False
 
     @property
     def function(self) -> str:
@@ -228,9 +230,9 @@ CASES = {
         Case("relu", relu, kinks=(0.0,)),
         Case("relu6", relu6, kinks=(0.0, 6.0)),
         Case("leaky_relu", leaky_relu, {"negative_slope": 0.01}, kinks=(0.0,)),
-        Case("hardtanh", hardtanh, kinks=(-1.0, 1.0)),
-        Case("hardshrink", hardshrink, {"lambd": 0.5}, kinks=(-0.5, 0.5)),
-        Case("softshrink", softshrink, {"lambd": 0.5}, kinks=(-0.5, 0.5)),
+        Case("hardtanh", hardtanh, kinks=(-1.0, 1.0), odd=True),
+        Case("hardshrink", hardshrink, {"lambd": 0.5}, kinks=(-0.5, 0.5), odd=True),
+        Case("softshrink", softshrink, {"lambd": 0.5}, kinks=(-0.5, 0.5), odd=True),
         Case("hardsigmoid", hardsigmoid, kinks=(-3.0, 3.0)),
         Case("hardswish", hardswish, kinks=(-3.0, 3.0)),
         Case("elu", elu, {"alpha": 1.0}),
@@ -239,9 +241,9 @@ CASES = {
         Case("softplus", softplus, kinks=(20.0,), monotone=True),
         Case("logsigmoid", logsigmoid, monotone=True),
         Case("sigmoid", sigmoid, monotone=True),
-        Case("tanh", tanh, monotone=True),
-        Case("softsign", softsign),
-        Case("tanhshrink", tanhshrink),
+        Case("tanh", tanh, monotone=True, odd=True),
+        Case("softsign", softsign, odd=True),
+        Case("tanhshrink", tanhshrink, odd=True),
         Case("silu", silu, zero=-1.2784645427610737),
         Case("gelu", gelu, {"approximate": "none"}, zero=-0.7517915246935645),
         Case("gelu_tanh", gelu, {"approximate": "tanh"}, zero=-0.7524614220710163),

@@ -45,8 +45,8 @@ INTRODUCTION = """# Speed
 jaxact beside PyTorch, `torch.compile` and `jax.nn`. The numbers were made by `make bench` on {date}, on {device}
 ({cpus} CPUs), with {versions}.
 
-All contenders for one job take turns in one process, in another order each time, {rounds} times; the numbers are
-medians. Inputs are normal numbers of standard deviation 3, every output is fresh memory, and all threads take part.
+All contenders for one job take turns in one process, in another order each time, up to {rounds} times; the numbers
+are medians. Inputs are normal numbers of standard deviation 3, every output is fresh memory, and all threads take part.
 Each function runs at its default parameters; softmax and its relatives work on rows of {row:,}. The "floor" is what XLA
 needs to compute `x + 1`, and with backward also `x * cotangent`: no kernel of as much data is much faster. A "ratio" is
 the time of jaxact over that of the fastest of those named, or over the floor where that is slower: below 1 jaxact is

@@ -314,6 +314,8 @@ def _torch_home(x: Dense) -> "torch.device | None":
     """Return where torch has such data; None means in the CPU's memory."""
     import torch
 
-    if not isinstance(x, jax.Array) or is_on_cpu(x) or len(x.devices()) > 1 or not torch.cuda.is_available():
-        return None
-    return torch.device("cuda", next(iter(x.devices())).local_hardware_id)
+    if isinstance(x, jax.Array):
+        if is_on_cpu(x) or len(x.devices()) > 1 or not torch.cuda.is_available():
+            return None
+        return torch.device("cuda", next(iter(x.devices())).local_hardware_id)
+    return None if isinstance(x, np.ndarray) else x.device

@@ -51,6 +51,10 @@ ROW = 1024
 MLP_BATCH = 64
 MLP_DEPTH = 16
 
+# After so many seconds the contenders for one job go home, if they have had so many rounds.
+PATIENCE = 5.0
+FEWEST_ROUNDS = 10
+
 # Matrix products make up their time, so that x + 1 is no measure for them.
 APART = frozenset({"multi_head_attention_forward", "adaptive_log_softmax_with_loss", "adaptive_log_softmax_log_prob"})
 
@@ -230,7 +234,7 @@ def interleaved(contenders: Mapping[str, Contender], rounds: int, calls: int = 1
 
     Args:
         contenders: What to time. In every round they come in another order.
-        rounds: How many rounds.
+        rounds: How many rounds; FEWEST_ROUNDS will do where they take long.
         calls: How many calls to time at once.
     """
     samples: dict[str, list[float]] = {name: [] for name in contenders}
@@ -238,7 +242,10 @@ def interleaved(contenders: Mapping[str, Contender], rounds: int, calls: int = 1
         contender(calls)
     order = list(contenders)
     rng = random.Random(0)
-    for _ in range(rounds):
+    begin = time.perf_counter()
+    for done in range(rounds):
+        if done >= FEWEST_ROUNDS and time.perf_counter() - begin > PATIENCE:
+            break
         rng.shuffle(order)
         for name in order:
             start = time.perf_counter()
@@ -546,7 +553,7 @@ class Results:
         versions: The version of each library.
         device: What kind of device JAX ran on.
         cpus: How many CPUs there are.
-        rounds: How often each kernel was measured.
+        rounds: How often each was measured, at most.
         kernels: The kernels.
         calls: The eager calls.
         imports: The import.
@@ -630,7 +637,7 @@ class Plan:
         sizes: How many elements the inputs have, multiples of ROW.
         dtypes: Their types.
         compiled: Whether ``torch.compile`` takes part, at the largest size.
-        rounds: How often to measure.
+        rounds: How often to measure, at most.
     """
 
     functions: tuple[str, ...]

@@ -138,6 +138,13 @@ def test_medians_tell_a_slow_contender_from_a_fast_one():
     assert medians["slow"] >= 0.002 > medians["fast"]
 
 
+def test_what_takes_long_is_measured_less_often(monkeypatch):
+    monkeypatch.setattr(speed, "PATIENCE", 0.0)
+    calls = []
+    speed.interleaved({"only": calls.append}, rounds=10 * speed.FEWEST_ROUNDS)
+    assert len(calls) == speed.FEWEST_ROUNDS + 1
+
+
 def test_the_memory_of_a_wasteful_gradient_is_larger():
     @jax.custom_vjp
     def wasteful(x):

@@ -430,7 +430,7 @@ def mish(x: jax.Array) -> jax.Array:
     """
     a = _size(x, EXP_END)
     p, k = _reduced_exp(a)
-    b = _scaled(1.0, -k)
+    b = jnp.maximum(_scaled(1.0, -k), 0)  # the bound never acts: it keeps XLA from taking b b as 2^2c 2^-128
     negative = x < 0
     rest = b * b / jnp.where(negative, 4 * p + (4 + 2 * b), 0.5 * ((1 + 2 * b) + p * ((2 + 2 * b) + p)))
     rest += jnp.where(negative, p + 0.5 * b, 0)

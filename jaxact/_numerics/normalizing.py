@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from jaxact._numerics.elementary import exp, exp_parts, two_sum
 
@@ -29,11 +28,17 @@ def _softmax_jvp(axis: int, primals: Any, tangents: Any) -> tuple[jax.Array, jax
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def log_softmax(x: jax.Array, axis: int) -> jax.Array:
-    """Return (x - m) - log(sum(exp(x - m))) along an axis, m the maximum."""
+    """Return (x - m) - log(sum(exp(x - m))) along an axis, m the maximum.
+
+    The c elements that equal m are counted, not added: log(c + s) = log(c) + log(1 + s / c), s the sum over
+    the others. So nothing is lost where one element outweighs all others and its result is -s.
+    """
     m = _maximum(x, axis)
-    # The barrier keeps XLA from computing the exponentials inside its loop for the sum, which is slow on a CPU.
-    total = jnp.sum(lax.optimization_barrier(_exp_distance(x, m)), axis=axis, keepdims=True)
-    return (x - m) - jnp.where(jnp.isfinite(m), jnp.log(total), jnp.nan)
+    ties = x == m
+    count = jnp.sum(ties, axis=axis, keepdims=True, dtype=x.dtype)
+    others = jnp.sum(jnp.where(ties, 0, _exp_distance(x, m)), axis=axis, keepdims=True)
+    logarithm = jnp.log(count) + jnp.log1p(others / count)
+    return (x - m) - jnp.where(jnp.isfinite(m), logarithm, jnp.nan)
 
 
 @log_softmax.defjvp
