@@ -119,18 +119,19 @@ def _miss_table(misses: list[Miss]) -> str:
     if not misses:
         return "None.\n"
     rows = [
-        [miss.subject, miss.what, number(miss.measured), number(miss.limit), TRIED.get(miss.subject, "")]
+        [miss.subject, miss.what, TRIED.get(miss.subject, ""), number(miss.measured), number(miss.limit)]
         for miss in misses
     ]
-    return _table(["of", "what", "measured", "should be", "what was tried"], rows)
+    return _table(["of", "what", "what was tried", "measured", "should be"], rows, text=3)
 
 
 def _sections(tables: Tables) -> str:
     return "".join(f"\n## {title}\n\n{_table(header, rows)}" for title, header, rows in tables)
 
 
-def _table(header: Sequence[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+def _table(header: Sequence[str], rows: list[list[str]], text: int = 1) -> str:
+    """Return a table of Markdown, whose columns but the first few are numbers."""
+    lines = [header, ["---"] * text + ["---:"] * (len(header) - text), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

@@ -59,8 +59,8 @@ def activation(
         static: Names of the arguments that are compile-time constants.
         arrays: Names of the arguments that are arrays. A float one must have the dtype of the first argument and
             comes at the dtype at which the formula computes; a PRNG key, called ``key``, comes as it is.
-        check: Looks at the values of the arguments, and raises. It is called with them before they are traced, if
-            there are any beside the first, and must take a traced one on trust.
+        check: Looks at the values of the arguments, and raises. It is called with them before they are traced, or
+            with the first alone if there is no other, and must take a traced one on trust.
 
     Returns:
         The decorator.
@@ -80,6 +80,8 @@ def activation(
         def kernel(x: ArrayLike, /, *args: P.args, **kwargs: P.kwargs) -> jax.Array:
             bound = bind(x, *args, **kwargs)
             x = jnp.asarray(x)
+            if check is not None and len(bound.arguments) == 1:
+                check(x)  # the defaults, which may not suit the dtype
             if (requested := bound.arguments.get("dtype")) is not None:
                 x = x.astype(requested_dtype(name, x.dtype, requested))
             dtype = result_dtype(name, x.dtype, keeps, to_float32)

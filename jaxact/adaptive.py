@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxact._boundary import FLOATS, matching_array, operand, result_dtype
+from jaxact._boundary import FLOATS, matching_array, matmul_precision, operand, result_dtype
 from jaxact._numerics.normalizing import log_softmax
 
 TARGETS = frozenset(map(np.dtype, ("int32", "int64")))

@@ -19,7 +19,7 @@ APART = {
 
 ROWS = [pytest.param(row, id=row.name) for row in CATALOG if row.name not in APART]
 
-SHAPES = [(), (0,), (1,), (8,), (3, 6), (2, 0, 4), (2, 3, 4), (2, 3, 4, 6), (2, 1, 3, 2, 4)]
+SHAPES = [(), (8,), (3, 6), (2, 0, 4), (2, 3, 4), (2, 3, 4, 6), (2, 1, 3, 2, 4)]
 
 
 def names(*wanted):
@@ -36,12 +36,17 @@ def accepts(row, shape):
 
 
 def shaped(row, x):
-    """Return the numbers x as an array that the function takes, in an order that a reduction keeps apart."""
+    """Return the numbers x as an array that the function takes; one that mixes numbers gets them in pairs."""
     if row.name == "softmax2d":
-        return x.reshape(1, 1, -1)
-    if row.name == "glu":
+        return np.stack([x, np.roll(x, 1)])[..., None]
+    if row.name == "glu" or row.family == "normalizing":
         return np.stack([x, np.roll(x, 1)], -1)
     return x.reshape(-1, 1)
+
+
+def flushed(x):
+    """Return x with subnormal numbers set to 0, as XLA's CPU code does."""
+    return np.where(np.abs(x) < np.finfo(x.dtype).tiny, np.copysign(x.dtype.type(0), x), x)
 
 
 def torch_call(row, tensor, parameters):

@@ -11,7 +11,7 @@ import torch
 from jax.test_util import check_grads
 
 from jaxact.catalog import BY_NAME
-from oracle import ROWS, SHAPES, accepts, names, shaped, special_points, spread, torch_call, torch_gradient
+from oracle import ROWS, accepts, names, shaped, special_points, spread, torch_call, torch_gradient
 
 
 def gradient(row, x, cotangent, **parameters):
@@ -20,17 +20,20 @@ def gradient(row, x, cotangent, **parameters):
     return np.asarray(vjp(jnp.asarray(cotangent))[0])
 
 
-def assert_close(row, x, ours, exact):
+def assert_close(row, x, cotangent, ours, exact):
     """Assert that the gradients agree to float32 rounding; where torch has none at a finite limit, ours has one."""
-    if row.family != "normalizing":
+    atol = 1e-7
+    if row.family == "normalizing":  # differences of sums over the cotangents
+        atol = 4 * np.finfo(np.float32).eps * np.abs(cotangent).max(initial=0)
+    elif x.shape == ours.shape:
         exact = np.where(np.isnan(exact) & ~np.isnan(x) & ~np.isnan(ours), ours, exact)
-    # The products and, in softmax, the sums over the cotangents are rounded; test_accuracy.py counts ULPs.
-    np.testing.assert_allclose(ours, exact, rtol=1e-6, atol=1e-7)
+    # test_accuracy.py counts the ULPs
+    np.testing.assert_allclose(ours, exact, rtol=1e-6, atol=atol)
 
 
 @pytest.mark.parametrize("row", ROWS)
 class TestGradients:
-    @pytest.mark.parametrize("shape", SHAPES, ids=str)
+    @pytest.mark.parametrize("shape", [(), (2, 0, 4), (2, 3, 4)], ids=str)
     def test_random_inputs(self, row, shape):
         if not accepts(row, shape):
             pytest.skip("the function takes no such shape; test_values.py asserts the error")
@@ -38,14 +41,14 @@ class TestGradients:
         x = spread(rng, shape, high=3)
         cotangent = rng.standard_normal(row.function(x, **row.parameters).shape).astype(np.float32)
         exact = torch_gradient(row, x, cotangent, torch.float64)
-        assert_close(row, x, gradient(row, x, cotangent), exact)
+        assert_close(row, x, cotangent, gradient(row, x, cotangent), exact)
 
     def test_special_points(self, row):
         x = shaped(row, special_points(row))
         y = row.function(x, **row.parameters)
         cotangent = np.random.default_rng(1).standard_normal(y.shape).astype(np.float32)
         # at float32: a kink such as 0.1 is another number at float64
-        assert_close(row, x, gradient(row, x, cotangent), torch_gradient(row, x, cotangent))
+        assert_close(row, x, cotangent, gradient(row, x, cotangent), torch_gradient(row, x, cotangent))
 
     def test_jvp_equals_vjp(self, row):
         x = jnp.asarray(shaped(row, special_points(row)))
@@ -55,12 +58,13 @@ class TestGradients:
         y, forward = jax.jvp(f, (x,), (direction,))
         cotangent = jnp.asarray(rng.standard_normal(y.shape), jnp.float32)
         reverse = jax.vjp(f, x)[1](cotangent)[0]
-        finite = jnp.isfinite(forward).all(-1) & jnp.isfinite(reverse).all(-1)
+        axis = 0 if row.name == "softmax2d" else -1  # the one that mixes numbers
+        finite = jnp.isfinite(forward).all(axis, keepdims=True) & jnp.isfinite(reverse).all(axis, keepdims=True)
         assert bool(finite.any())
-        left = jnp.sum(forward * cotangent, -1, where=finite[..., None])
-        right = jnp.sum(reverse * direction, -1, where=finite[..., None])
+        left = jnp.sum(forward * cotangent, axis, where=finite)
+        right = jnp.sum(reverse * direction, axis, where=finite)
         np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6)
-        np.testing.assert_array_equal(jnp.isnan(forward).any(-1), jnp.isnan(reverse).any(-1))
+        np.testing.assert_array_equal(jnp.isnan(forward).any(axis), jnp.isnan(reverse).any(axis))
 
     def test_second_order(self, row, x64):
         x = np.random.default_rng(3).uniform(0.3, 2.9, (2, 3, 4)) * np.array([-1.0, 1.0, 1.0, -1.0])
@@ -85,6 +89,8 @@ def gradient_traced(row, x, cotangent):
 
 def torch_second(row, x, cotangent):
     """Return torch's gradient of sum(sin(gradient))."""
+    if row.name == "hardsigmoid":  # piecewise linear, and torch has no double backward for it
+        return np.zeros_like(x)
     tensor = torch.tensor(x, requires_grad=True)
     y = torch_call(row, tensor, {})
     (dx,) = torch.autograd.grad(y, tensor, torch.tensor(cotangent), create_graph=True)

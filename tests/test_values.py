@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-import jaxact
 from jaxact.catalog import BY_NAME
 from jaxact.interop.parity import ulp_distance
-from oracle import ROWS, SHAPES, accepts, names, shaped, special_points, spread, torch_value
+from oracle import ROWS, SHAPES, accepts, flushed, names, shaped, special_points, spread, torch_value
 
 TINY = np.finfo(np.float32).tiny
 
@@ -19,29 +18,29 @@ SELECTING = {"relu", "relu6", "leaky_relu", "prelu", "rrelu", "threshold", "hard
 # The bounds that the kernels hold on every input, in ULPs.
 ULPS = dict.fromkeys(SELECTING, 0) | dict.fromkeys(("softmax", "softmin", "log_softmax", "softmax2d"), 4)
 
-# torch's float64 values, the oracle here, cancel in the left tail of these: up to 1e-15 absolute.
-CANCELLING = {"gelu", "mish"}
+# torch's float64 values, the oracle here, cancel in these where they are small: up to 1e-15 absolute.
+CANCELLING = {"gelu", "mish", "tanhshrink", "log_softmax"}
 
 
 def assert_close(row, x, y):
     """Assert that y is torch's value at x, to the row's bound; subnormal results may be flushed."""
     if row.name in SELECTING:
-        np.testing.assert_array_equal(y, torch_value(row, x))
+        np.testing.assert_array_equal(flushed(y), flushed(torch_value(row, x)))
         return
     exact = torch_value(row, x, torch.float64)
-    expected = exact.astype(np.float32)
+    with np.errstate(over="ignore"):
+        expected = exact.astype(np.float32)
     assert y.dtype == expected.dtype
     assert y.shape == expected.shape
     distance = ulp_distance(y, expected)
     distance = np.where((np.abs(exact) < TINY) & (np.abs(y) <= TINY), 0, distance)
     if row.name in CANCELLING:
-        distance = np.where(np.abs(y - exact) <= 1e-14, 0, distance)
+        distance = np.where(np.isclose(y, exact, rtol=0, atol=1e-14), 0, distance)
     if row.family != "normalizing":  # where torch has no limit, jaxact has
-        distance = np.where(np.isnan(exact) & ~np.isnan(x) & ~np.isnan(y), 0, distance)
-    assert (distance <= ULPS.get(row.name, 2)).all(), (
-        f"{distance.max()} ULP at {x.reshape(-1)[distance.argmax()] if x.shape == y.shape else x}: "
-        f"{y.reshape(-1)[distance.argmax()]!r}, exact {exact.reshape(-1)[distance.argmax()]!r}"
-    )
+        given = np.isnan(x) if x.shape == y.shape else np.isnan(x).any(-1, keepdims=True)
+        distance = np.where(np.isnan(exact) & ~given & ~np.isnan(y), 0, distance)
+    worst = np.unravel_index(distance.argmax(), distance.shape) if distance.size else ()
+    assert (distance <= ULPS.get(row.name, 2)).all(), f"{distance[worst]} ULP: {y[worst]!r}, exact {exact[worst]!r}"
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -74,7 +73,17 @@ class TestValues:
 def test_selecting_functions_are_torch_bit_for_bit(row):
     x = spread(np.random.default_rng(2), 4096, low=-120, high=120)
     ours = np.asarray(row.function(x, **row.parameters))
-    np.testing.assert_array_equal(ours.view(np.int32), torch_value(row, x).view(np.int32))
+    np.testing.assert_array_equal(flushed(ours).view(np.int32), flushed(torch_value(row, x)).view(np.int32))
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.id != "softmax2d"])
+def test_one_element_at_a_time_gives_what_an_array_gives(row):
+    """XLA rewrites a kernel of one element by other rules than one of many, so its rounding may differ."""
+    x = shaped(row, np.concatenate([spread(np.random.default_rng(3), 60, low=-4), special_points(row)]))
+    together = np.asarray(row.function(x, **row.parameters))
+    apart = np.concatenate([row.function(x[i : i + 1], **row.parameters) for i in range(len(x))])
+    distance = ulp_distance(together, apart)
+    assert (distance <= 2).all(), (x[distance > 2], together[distance > 2], apart[distance > 2])
 
 
 @pytest.mark.parametrize("row", names(*SELECTING - {"hardshrink", "softshrink", "threshold"}))
@@ -93,22 +102,6 @@ def test_leaky_relu_at_unusual_slopes(slope):
     np.testing.assert_array_equal(jax.jit(row.function)(x, slope), expected)
 
 
-@pytest.mark.parametrize(("name", "sign"), [("sigmoid", None), ("tanh", -1)], ids=["sigmoid", "tanh"])
-def test_monotone_and_odd(name, sign):
-    row = BY_NAME[name]
-    x = np.sort(np.abs(spread(np.random.default_rng(3), 200_000)))
-    up, down = np.asarray(row.function(x)), np.asarray(row.function(-x))
-    assert (np.diff(up) >= 0).all()
-    assert (np.diff(down) <= 0).all()
-    if sign is not None:
-        np.testing.assert_array_equal(down, sign * up)
-
-
-def test_exact_points():
-    assert float(jaxact.sigmoid(0.0)) == 0.5
-    assert str(jaxact.tanh(-0.0)) == "-0.0"
-
-
 @pytest.mark.parametrize("dim", [0, 1, 2, -1, -3])
 def test_softmax_along_every_axis(dim):
     row = BY_NAME["softmax"]
@@ -123,12 +116,3 @@ def test_softmax_of_infinite_rows():
     inf, nan = np.inf, np.nan
     x = np.float32([[-inf, -inf, -inf], [inf, 0, 0], [inf, inf, 0], [-inf, 0, 0], [nan, 0, 1], [1e38, -1e38, 0]])
     np.testing.assert_array_equal(row.function(x, 1), torch_value(row, x, dim=1))
-
-
-def test_softmax_rows_of_1024():
-    row = BY_NAME["softmax"]
-    x = np.random.default_rng(5).standard_normal((256, 1024)).astype(np.float32)
-    y = np.asarray(row.function(x, -1))
-    assert_close(row, x, y)
-    sums = y.astype(np.float64).sum(-1)
-    assert (np.abs(sums - 1) <= 2 * np.finfo(np.float32).eps).all()

@@ -97,7 +97,7 @@ def _elu_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     left = jnp.minimum(x, 0)
     return elu(*primals), chain_rule(
         tangents,
-        lambda: jnp.where(x > 0, 1, scaled_exp(alpha, left)),
+        lambda: jnp.where(x <= 0, scaled_exp(alpha, left), 1),
         lambda: jnp.where(x > 0, 0, expm1(left)),
     )
 
@@ -111,7 +111,11 @@ def selu(x: jax.Array) -> jax.Array:
     return jnp.where(x >= 0, SELU_SCALE * x, SELU_SCALE * SELU_ALPHA * expm1(jnp.minimum(x, 0)))
 
 
-selu.defjvps(lambda dx, y, x: dx * jnp.where(x > 0, SELU_SCALE, scaled_exp(SELU_SCALE * SELU_ALPHA, jnp.minimum(x, 0))))
+def _selu_derivative(x: jax.Array) -> jax.Array:
+    return jnp.where(x <= 0, scaled_exp(SELU_SCALE * SELU_ALPHA, jnp.minimum(x, 0)), SELU_SCALE)
+
+
+selu.defjvps(lambda dx, y, x: dx * _selu_derivative(x))
 
 
 @jax.custom_jvp
@@ -126,7 +130,7 @@ def _celu_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     z = jnp.minimum(x, 0) / alpha
     return celu(*primals), chain_rule(
         tangents,
-        lambda: jnp.where(x > 0, 1, exp(z)),
+        lambda: jnp.where(x <= 0, exp(z), 1),
         lambda: jnp.where(x > 0, 0, _celu_alpha_derivative(z)),
     )
 

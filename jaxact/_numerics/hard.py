@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from jaxact._numerics.elementary import split, two_sum
 from jaxact._numerics.piecewise import clip
 
 
@@ -26,11 +27,17 @@ hardswish_derivative.defjvps(lambda dx, y, x: jnp.where((x > -3) & (x < 3), dx /
 
 @jax.custom_jvp
 def hardswish(x: jax.Array) -> jax.Array:
-    """Return x (x + 3) / 6 between -3 and 3, where the product cannot overflow; -0.0 below and x above."""
+    """Return x (x + 3) / 6 between -3 and 3, where the product cannot overflow; -0.0 below and x above.
+
+    The sum and the product come in two parts each, so that the result has two roundings and not four.
+    """
     inside = (x > -3) & (x < 3)
     middle = jnp.where(inside, x, 0)
-    outside = jnp.where(x <= -3, -0.0, x)
-    return jnp.where(inside, middle * (middle + 3) / 6, outside)
+    total, error = two_sum(middle, jnp.full_like(x, 3))
+    (x_high, x_low), (total_high, total_low) = split(middle), split(total)
+    rest = x_high * total_low + x_low * total + middle * error
+    product = (x_high * total_high + rest) / 6
+    return jnp.where(inside, product, jnp.where(x <= -3, -0.0, x))
 
 
 hardswish.defjvps(lambda dx, y, x: dx * hardswish_derivative(x))
