@@ -113,6 +113,9 @@ def activation(
             given = dict(zip(names, args, strict=False)) | kwargs
             if len(given) != len(args) + len(kwargs) or not required <= given.keys() <= accepted:
                 bind(x, *args, **kwargs)  # raises
+            if check is not None:
+                check(x, **given)
+            concrete, x64 = not isinstance(x, jax.core.Tracer), jax.config.jax_enable_x64  # type: ignore[attr-defined]
             for key, value in given.items():
                 if key in static_names:
                     static_argument(name, value, key)
@@ -121,11 +124,8 @@ def activation(
                         prng_key(name, value)
                 elif type(value) is not float:
                     given[key] = operand(name, value, key)
-            if check is not None:
-                check(x, **given)
-            if not isinstance(x, jax.core.Tracer):
-                for key in given.keys() - static_names:
-                    given[key] = _constant(given[key])
+                elif concrete and value != 0:  # a cache cannot tell 0.0 from -0.0
+                    given[key] = _constant(value, x64)
             return given
 
         return call
@@ -133,15 +133,9 @@ def activation(
     return decorate
 
 
-def _constant(value: Any) -> Any:
-    """Return a number as an array on the device: as a number, jax.jit would bring it there at every call."""
-    if type(value) is float and value != 0:  # a cache cannot tell 0.0 from -0.0
-        return _cached_constant(value, jax.config.jax_enable_x64)  # type: ignore[attr-defined]
-    return value
-
-
 @functools.lru_cache(maxsize=1024)
-def _cached_constant(value: float, x64: bool) -> jax.Array:
+def _constant(value: float, x64: bool) -> jax.Array:
+    """Return a number as an array on the device: as a number, jax.jit would bring it there at every call."""
     with jax.ensure_compile_time_eval():
         return jnp.asarray(value)
 
@@ -282,8 +276,16 @@ def matmul_precision(dtype: np.dtype) -> lax.Precision | None:
 
 
 def known(*values: Any) -> bool:
-    """Say whether all values are known now, none of them a tracer or an array with axes."""
-    return not any(isinstance(value, jax.core.Tracer) or np.ndim(value) for value in values)
+    """Say whether all values are real numbers that can be looked at now: not traced, and no wrong type or shape."""
+    for value in values:
+        if type(value) is not float and (
+            isinstance(value, (complex, str, jax.core.Tracer))
+            or value is None
+            or np.ndim(value)
+            or np.iscomplexobj(value)
+        ):
+            return False
+    return True
 
 
 def require_representable(name: str, x: Any, **parameters: Any) -> None:
@@ -299,7 +301,7 @@ def require_representable(name: str, x: Any, **parameters: Any) -> None:
         return
     info = np.iinfo(jax.dtypes.canonicalize_dtype(dtype))
     for argument, value in parameters.items():
-        if known(value) and not info.min <= value <= info.max:
+        if known(value) and not info.min <= np.trunc(value) <= info.max:
             raise OverflowError(
                 f"{name}: {argument} must be in the range of the input's dtype {dtype}, [{info.min}, {info.max}], "
                 f"got {value}"

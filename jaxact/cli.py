@@ -81,7 +81,7 @@ def table(as_json: AsJson = False) -> None:
 def _console() -> Console:
     """Return the terminal, or where the output is no terminal a console as wide as the tables."""
     console = Console()
-    return console if console.is_terminal else Console(width=128)
+    return console if console.is_terminal else Console(width=max(128, console.width))
 
 
 def _print_check(outcomes: "list[Outcome]") -> None:

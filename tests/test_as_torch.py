@@ -264,7 +264,9 @@ class TestMemory:
         addresses = [t.data_ptr() for t in (x, *results)]
         assert len(set(addresses)) == len(addresses)
 
-    @pytest.mark.parametrize("fn", [jnp.exp, lambda x: x * x, lambda x: TestMemory.constant * x], ids=str)
+    @pytest.mark.parametrize(
+        "fn", [jnp.exp, lambda x: x * x, lambda x: TestMemory.constant * x], ids=["exp", "square", "product"]
+    )
     def test_writing_into_a_result_changes_nothing_else(self, fn):
         call, x = as_torch(fn), torch.arange(4.0, requires_grad=True)
         first = call(x)

@@ -28,7 +28,8 @@ def fastest_ratio(f, g, rounds=40, calls=100):
 @pytest.mark.parametrize("row", ROWS)
 def test_an_eager_call_costs_at_most_two_jitted_additions(row):
     add = jax.jit(lambda x: x + 1)
-    assert fastest_ratio(lambda: row.function(X, **row.parameters), lambda: add(X)) <= 2
+    x = X.reshape(2, 16, 32) if row.name == "softmax2d" else X
+    assert fastest_ratio(lambda: row.function(x, **row.parameters), lambda: add(x)) <= 2
 
 
 def test_the_bound_can_be_exceeded():

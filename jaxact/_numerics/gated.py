@@ -485,8 +485,9 @@ def glu(a: jax.Array, b: jax.Array) -> jax.Array:
     n = jnp.maximum(k, 0)
     power = _power_of_two(k - n)
     denominator = 1 + power * (_scaled(1.0, jnp.maximum(-n, -100)) + p)  # 2^-100 is nothing beside 1 + p
+    half = (jnp.abs(a) > 1).astype(a.dtype)  # the quotient of a large a may overflow before it is shrunk
     # The gate of -inf is exactly 0, so that an infinite a times it is NaN.
-    return jnp.where(b == -jnp.inf, a * 0, _shrunk(a / denominator, n))
+    return jnp.where(b == -jnp.inf, a * 0, _shrunk(a * (1 - 0.5 * half) / denominator, n - half))
 
 
 glu.defjvps(

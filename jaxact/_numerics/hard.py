@@ -29,7 +29,8 @@ hardswish_derivative.defjvps(lambda dx, y, x: jnp.where((x > -3) & (x < 3), dx /
 def hardswish(x: jax.Array) -> jax.Array:
     """Return x (x + 3) / 6 between -3 and 3, where the product cannot overflow; -0.0 below and x above.
 
-    The sum and the product come in two parts each, so that the result has two roundings and not four.
+    The sum and the product come in two parts each, so that the result has two roundings and not four. For tiny
+    x, whose parts would be subnormal, it is x / 2.
     """
     inside = (x > -3) & (x < 3)
     middle = jnp.where(inside, x, 0)
@@ -37,6 +38,7 @@ def hardswish(x: jax.Array) -> jax.Array:
     (x_high, x_low), (total_high, total_low) = split(middle), split(total)
     rest = x_high * total_low + x_low * total + middle * error
     product = (x_high * total_high + rest) / 6
+    product = jnp.where(jnp.abs(x) < jnp.finfo(x.dtype).eps / 8, x / 2, product)
     return jnp.where(inside, product, jnp.where(x <= -3, -0.0, x))
 
 
