@@ -4,9 +4,15 @@ BIN := .venv/bin
 WHEEL_BIN := .venv-wheel/bin
 CHECKOUT := $(CURDIR)
 PYTEST_FLAGS ?= -n 2 -q
+
+# What XLA has compiled for the tests is kept: the second run of them, on the wheel, finds it there.
+export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/build/compiled
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
+export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES := -1
+
 SOURCES := $(shell find jaxact interop -name '*.py')
 
-.PHONY: check test lint types test-checkout test-wheel docs clean
+.PHONY: check test lint types test-checkout test-wheel docs accuracy bench clean
 
 check: .venv/installed  ## cross-check the activations against the installed PyTorch
 	$(BIN)/jaxact check
@@ -34,6 +40,12 @@ docs: .venv/installed  ## build the site into docs/_build
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build
 	@echo "open docs/_build/index.html"
 
+accuracy: .venv/installed  ## every float through every function: some two hours on two cores, resumable
+	$(BIN)/python benchmarks/accuracy.py
+
+bench: .venv/installed  ## speed beside torch and jax.nn: a quarter of an hour on a quiet machine
+	$(BIN)/python benchmarks/speed.py
+
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all]'
@@ -41,7 +53,7 @@ docs: .venv/installed  ## build the site into docs/_build
 
 # The wheel alone is installed here; its dependencies are those of .venv, which a .pth file puts behind it.
 .venv-wheel/installed: .venv/installed $(SOURCES)
-	rm -rf .venv-wheel build
+	rm -rf .venv-wheel build/lib build/bdist*
 	$(BIN)/python -m venv .venv-wheel
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps -w .venv-wheel .
 	$(WHEEL_BIN)/pip install --quiet --disable-pip-version-check --no-deps .venv-wheel/jaxact-*.whl

@@ -32,8 +32,10 @@ FLOATS = HALVES | frozenset(map(np.dtype, ("float32", "float64")))
 COMPLEX = frozenset(map(np.dtype, ("complex64", "complex128")))
 FLOAT32 = np.dtype("float32")
 
-# The types of JAX's arrays and tracers met so far: asking isinstance(x, jax.Array) takes a tenth of an eager call.
+# The types of JAX's arrays and tracers met so far, and those that are no tracers: asking isinstance(x, jax.Array)
+# takes a tenth of an eager call.
 _ARRAY_TYPES: set[type] = set()
+_CONCRETE_TYPES: set[type] = set()
 
 
 def activation(
@@ -110,23 +112,27 @@ def activation(
                 raise TypeError(f"{name}() {error}") from None
 
         def parameters(x: ArrayLike, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-            given = dict(zip(names, args, strict=False)) | kwargs
-            if len(given) != len(args) + len(kwargs) or not required <= given.keys() <= accepted:
+            given = dict(zip(names, args), **kwargs) if args else kwargs  # noqa: B905
+            if len(given) != len(args) + len(kwargs):
                 bind(x, *args, **kwargs)  # raises
-            if check is not None:
+            if check is not None and required <= given.keys() <= accepted:
                 check(x, **given)
-            concrete, x64 = not isinstance(x, jax.core.Tracer), jax.config.jax_enable_x64  # type: ignore[attr-defined]
+            concrete, x64 = type(x) in _CONCRETE_TYPES, jax.config.jax_enable_x64  # type: ignore[attr-defined]
             for key, value in given.items():
-                if key in static_names:
-                    static_argument(name, value, key)
-                elif key == "key":
-                    if value is not None or key in required:
-                        prng_key(name, value)
-                elif type(value) is not float:
-                    given[key] = operand(name, value, key)
-                elif concrete and value != 0:  # a cache cannot tell 0.0 from -0.0
-                    given[key] = _constant(value, x64)
+                kind = type(value)
+                if kind is float and key not in static_names:
+                    if concrete and value != 0:  # a cache cannot tell 0.0 from -0.0; a trace takes the number itself
+                        given[key] = _constant(value, x64)
+                elif kind is not int:
+                    given[key] = argument(key, value)
             return given
+
+        def argument(key: str, value: Any) -> Any:
+            if key in static_names:
+                return static_argument(name, value, key)
+            if key == "key":
+                return value if value is None and key not in required else prng_key(name, value)
+            return operand(name, value, key)
 
         return call
 
@@ -154,6 +160,8 @@ def operand(name: str, x: Any, argument: str = "input") -> Any:
     """
     if isinstance(x, jax.Array):
         _ARRAY_TYPES.add(type(x))
+        if not isinstance(x, jax.core.Tracer):
+            _CONCRETE_TYPES.add(type(x))
         return x
     if isinstance(x, (np.ndarray, np.generic)):
         return _numpy_operand(name, x, argument)

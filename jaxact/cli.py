@@ -1,4 +1,4 @@
-"""The command line: ``jaxact check`` and ``jaxact table``."""
+"""The command line: ``jaxact check``, ``jaxact table`` and ``jaxact bench``."""
 
 import json
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +11,7 @@ from rich.table import Table
 
 from jaxact import __version__
 from jaxact.catalog import CATALOG, SAMPLES
+from jaxact.interop.bench import bench
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,6 +41,9 @@ def _options(
     ] = False,
 ) -> None:
     pass
+
+
+app.command()(bench)
 
 
 @app.command()
