@@ -3,7 +3,7 @@
 from jaxact import __version__
 
 project = "jaxact"
-author = "the jaxact authors"
+author = copyright = "the jaxact authors"
 release = version = __version__
 
 extensions = [

@@ -36,7 +36,7 @@ class TestGradients:
     @pytest.mark.parametrize("shape", [(), (2, 0, 4), (2, 3, 4)], ids=str)
     def test_random_inputs(self, row, shape):
         if not accepts(row, shape):
-            pytest.skip("the function takes no such shape; test_values.py asserts the error")
+            shape = (2, 2, 2, 2)  # in place of the one that it does not take
         rng = np.random.default_rng(0)
         x = spread(rng, shape, high=3)
         cotangent = rng.standard_normal(row.function(x, **row.parameters).shape).astype(np.float32)

@@ -14,6 +14,11 @@ from oracle import ROWS
 X = jnp.asarray(np.random.default_rng(0).standard_normal(1024), jnp.float32)
 
 
+def is_fast(f, g, bound):
+    """Say whether f takes at most bound times as long as g in one of three tries: noise only ever adds."""
+    return any(fastest_ratio(f, g) <= bound for _ in range(3))
+
+
 def fastest_ratio(f, g, rounds=40, calls=100):
     """Return the time of f over that of g, each the fastest of its rounds, which take turns."""
     times = {f: [], g: []}
@@ -43,15 +48,14 @@ def test_an_eager_call_costs_at_most_two_jitted_additions(row):
     add = jax.jit(lambda x: x + 1)
     x = X.reshape(8, 8, 16) if row.family == "normalizing" else X
     parameters = required(row)
-    ratio = fastest_ratio(lambda: row.function(x, **parameters), lambda: add(x))
-    assert ratio <= BOUNDS.get(row.name, 2)
+    assert is_fast(lambda: row.function(x, **parameters), lambda: add(x), BOUNDS.get(row.name, 2))
 
 
 def test_an_eager_call_with_a_slope_too():
     add = jax.jit(lambda x: x + 1)
-    assert fastest_ratio(lambda: jaxact.leaky_relu(X, 0.1), lambda: add(X)) <= 2
+    assert is_fast(lambda: jaxact.leaky_relu(X, 0.1), lambda: add(X), 2)
 
 
 def test_the_bound_can_be_exceeded():
     add = jax.jit(lambda x: x + 1)
-    assert fastest_ratio(lambda: jnp.where(X > 0, X, 0.1 * X) + 1, lambda: add(X), rounds=5) > 2
+    assert not is_fast(lambda: jnp.where(X > 0, X, 0.1 * X) + 1, lambda: add(X), 2)
