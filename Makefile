@@ -4,6 +4,9 @@ BIN := .venv/bin
 WHEEL_BIN := .venv-wheel/bin
 CHECKOUT := $(CURDIR)
 PYTEST_FLAGS ?= -n 2 -q
+# Tests that compare times run after the others, one by one.
+TOGETHER := $(PYTEST_FLAGS) -m 'not timing'
+APART := -q -m timing
 
 # What XLA has compiled for the tests is kept: the second run of them, on the wheel, finds it there.
 export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/build/compiled
@@ -29,12 +32,14 @@ types: .venv/installed
 	$(BIN)/mypy build/types/jaxact
 
 test-checkout: .venv/installed
-	$(BIN)/pytest $(PYTEST_FLAGS)
+	$(BIN)/pytest $(TOGETHER)
+	$(BIN)/pytest $(APART)
 
 # The same tests against the wheel, from outside the checkout, so that what was not packaged is missed.
 test-wheel: .venv-wheel/installed
 	cd .venv-wheel && bin/python -c "import jaxact; assert '.venv-wheel' in jaxact.__file__, jaxact.__file__"
-	cd .venv-wheel && bin/python -m pytest $(PYTEST_FLAGS) -c $(CHECKOUT)/pyproject.toml $(CHECKOUT)/tests
+	cd .venv-wheel && bin/python -m pytest $(TOGETHER) -c $(CHECKOUT)/pyproject.toml $(CHECKOUT)/tests
+	cd .venv-wheel && bin/python -m pytest $(APART) -c $(CHECKOUT)/pyproject.toml $(CHECKOUT)/tests
 
 docs: .venv/installed  ## build the site into docs/_build
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build

@@ -76,6 +76,7 @@ def activation(
         required = frozenset(key for key in names if signature.parameters[key].default is inspect.Parameter.empty)
         static_names = frozenset(static)
         scalars = accepted.difference(static, arrays)
+        numeric = accepted.difference(static, {"key"})
 
         @functools.partial(jax.jit, static_argnames=static)
         @functools.wraps(formula)
@@ -120,10 +121,10 @@ def activation(
             concrete, x64 = type(x) in _CONCRETE_TYPES, jax.config.jax_enable_x64  # type: ignore[attr-defined]
             for key, value in given.items():
                 kind = type(value)
-                if kind is float and key not in static_names:
+                if kind is float and key in numeric:
                     if concrete and value != 0:  # a cache cannot tell 0.0 from -0.0; a trace takes the number itself
                         given[key] = _constant(value, x64)
-                elif kind is not int:
+                elif kind is not int or key == "key":
                     given[key] = argument(key, value)
             return given
 

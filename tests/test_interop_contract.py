@@ -278,6 +278,7 @@ def resident_bytes():
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(
     ("to", "source", "module"),
     [

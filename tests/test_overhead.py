@@ -11,6 +11,8 @@ import pytest
 import jaxact
 from oracle import ROWS
 
+pytestmark = pytest.mark.timing
+
 X = jnp.asarray(np.random.default_rng(0).standard_normal(1024), jnp.float32)
 
 
