@@ -3,6 +3,8 @@
 import doctest
 import importlib
 import pkgutil
+import re
+from pathlib import Path
 
 import pytest
 
@@ -37,3 +39,12 @@ def test_names_the_torch_counterpart(row):
     counterparts = [counterpart for counterpart in (row.torch_function, row.torch_module) if counterpart]
     assert all(counterpart in row.function.__doc__ for counterpart in counterparts)
     assert f"jaxact.{row.name}(" in row.function.__doc__
+
+
+def test_the_readmes_examples_print_what_they_say(capsys):
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    code = "\n".join(re.findall(r"```python\n(.*?)```", readme, re.S))
+    exec(code, {})
+    expected = re.findall(r"^print\(.*\)  # (.*)$", code, re.M)
+    assert capsys.readouterr().out.splitlines() == expected
+    assert len(expected) == code.count("print(")
