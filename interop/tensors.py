@@ -124,11 +124,14 @@ def to_torch(tree: Any, *, dtype: Any = None, device: Any = None, copy: bool | N
     See Also:
         :func:`torch.from_dlpack`, :func:`to_jax`, :func:`to_numpy`
     """
-    if dtype is None and device is None and copy is None:
+    try:
         import torch
-
-        if is_plain_numpy(tree) or is_plain_jax(tree, torch_dtypes()):
-            return torch.utils.dlpack.from_dlpack(tree)
+    except ModuleNotFoundError:
+        message = "to_torch needs PyTorch, which is not installed; install it with: pip install 'jaxact[torch]'"
+        raise ModuleNotFoundError(message, name="torch") from None
+    as_it_is = dtype is None and device is None and copy is None
+    if as_it_is and (is_plain_numpy(tree) or is_plain_jax(tree, torch_dtypes())):
+        return torch.utils.dlpack.from_dlpack(tree)
     _check_copy("to_torch", copy)
     options = {
         "dtype": None if dtype is None else torch_dtype(dtype),

@@ -47,3 +47,18 @@ def test_importing_compiles_and_computes_nothing():
         [sys.executable, "-c", program + "jaxact.relu(1.0)"], capture_output=True, text=True, check=True
     )
     assert "Compiling" in busy.stdout
+
+
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None  # what Python then says is what it says where torch is not installed
+import numpy, jax.numpy
+from jaxact.interop import to_jax, to_numpy, to_torch
+assert (to_numpy(to_jax(numpy.arange(3))) == numpy.arange(3)).all()
+to_torch(numpy.arange(3))
+"""
+
+
+def test_without_torch_arrays_still_convert_and_to_torch_says_what_is_missing():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, check=False)
+    assert done.stderr.endswith("not installed; install it with: pip install 'jaxact[torch]'\n"), done.stderr
