@@ -113,7 +113,7 @@ def activation(
                 raise TypeError(f"{name}() {error}") from None
 
         def parameters(x: ArrayLike, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-            given = dict(zip(names, args), **kwargs) if args else kwargs  # noqa: B905
+            given = dict(zip(names, args, strict=False), **kwargs) if args else kwargs
             if len(given) != len(args) + len(kwargs):
                 bind(x, *args, **kwargs)  # raises
             if check is not None and required <= given.keys() <= accepted:

@@ -94,7 +94,8 @@ def _print_check(outcomes: "list[Outcome]") -> None:
 
     printed = Table(
         title=f"jaxact {__version__} on JAX {jax.__version__} against PyTorch {torch.__version__}",
-        caption="gradient: of sum(c * output), c = 1, 2, ..., n. ULP: largest distance, in units in the last place",
+        caption="gradient: of sum(c * output), c = 1, 2, ..., n. ULP: largest distance, in units in the last place "
+        "(softmax's gradient: of the terms c that it subtracts from each other)",
         box=SIMPLE_HEAD,
     )
     printed.add_column("function", overflow="fold")

@@ -209,7 +209,10 @@ def scalar(function, dtype=np.float32):
     case = Case("two clusters and a bias", dtype=dtype)
     f = case.loss
     if function == "log_prob":
-        f = lambda x, weights: jnp.sum(case.log_prob(x, weights) * case.log_prob_cotangent)  # noqa: E731
+
+        def f(x, weights):
+            return jnp.sum(case.log_prob(x, weights) * case.log_prob_cotangent)
+
     return case, f, jax.jit(jax.grad(f, argnums=(0, 1)))
 
 

@@ -204,7 +204,9 @@ class TestGumbelSoftmax:
         x, c = np.random.default_rng(1).standard_normal((2, 20, 5)).astype(np.float32)
 
         def gradient(hard):
-            loss = lambda x, tau: jnp.sum(c * jaxact.gumbel_softmax(x, tau, hard, key=KEY))  # noqa: E731
+            def loss(x, tau):
+                return jnp.sum(c * jaxact.gumbel_softmax(x, tau, hard, key=KEY))
+
             return jax.grad(loss, argnums=(0, 1))(x, tau)
 
         for hard, soft in zip(gradient(True), gradient(False), strict=True):
