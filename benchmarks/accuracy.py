@@ -2,7 +2,7 @@
 
 ``python benchmarks/accuracy.py`` runs every bfloat16, every float16 and every float32 through each activation
 and its derivative, in chunks. Finished chunks are kept in ``.accuracy_cache``, from where an interrupted sweep
-goes on; one whose code or library has changed since is done again. It writes the figures to
+goes on; one whose library or compiled program has changed since is done again. It writes the figures to
 ``benchmarks/results/accuracy.json`` and what to plot to ``accuracy.npz`` beside it, makes ``docs/accuracy.md``
 and its plots from these, and exits with 1 if jaxact is outside a bound. ``--stride`` takes one float32 in so
 many, at random, and only prints. ``--report`` only makes the page and the plots.
@@ -11,6 +11,7 @@ many, at random, and only prints. ``--report`` only makes the page and the plots
 import datetime
 import functools
 import hashlib
+import inspect
 import json
 import math
 import multiprocessing
@@ -34,6 +35,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import jaxact
 from jaxact.interop import to_numpy, to_torch
+from jaxact.interop.speed import JAX_NN
 
 ROOT = Path(__file__).parents[1]
 PARTIAL = ROOT / ".accuracy_cache"
@@ -41,27 +43,6 @@ PARTIAL = ROOT / ".accuracy_cache"
 # A chunk is what one task does and one line of a partial file holds; a block is what is in the cache at once.
 CHUNK = 2**24
 BLOCK = 2**16
-
-JAX_NN: dict[str, Callable[..., jax.Array]] = {
-    "relu": jax.nn.relu,
-    "relu6": jax.nn.relu6,
-    "leaky_relu": jax.nn.leaky_relu,
-    "hardtanh": jax.nn.hard_tanh,
-    "hardsigmoid": jax.nn.hard_sigmoid,
-    "hardswish": jax.nn.hard_swish,
-    "elu": jax.nn.elu,
-    "selu": jax.nn.selu,
-    "celu": jax.nn.celu,
-    "softplus": jax.nn.softplus,
-    "logsigmoid": jax.nn.log_sigmoid,
-    "sigmoid": jax.nn.sigmoid,
-    "tanh": jax.nn.tanh,
-    "softsign": jax.nn.soft_sign,
-    "tanhshrink": lambda x: x - jax.nn.tanh(x),
-    "silu": jax.nn.silu,
-    "gelu": lambda x, approximate: jax.nn.gelu(x, approximate=approximate == "tanh"),
-    "mish": jax.nn.mish,
-}
 
 Floats = np.ndarray[Any, Any]
 Results = dict[str, Floats]
@@ -86,6 +67,13 @@ def runner(library: str, name: str) -> Callable[[Floats], Results]:
     case = CASES[name]
     if library == "torch":
         return functools.partial(_run_torch, getattr(torch.nn.functional, case.function), case)
+    return functools.partial(_run_jax, compiled(library, name))
+
+
+@functools.cache
+def compiled(library: str, name: str) -> dict[str, Any]:
+    """Return the jitted functions that give the value and the derivative in jaxact or jax.nn."""
+    case = CASES[name]
     functions = JAX_NN if library == "jax.nn" else vars(jaxact)
     function = functools.partial(functions[case.function], **case.parameters)
 
@@ -93,11 +81,11 @@ def runner(library: str, name: str) -> Callable[[Floats], Results]:
         y, pull_back = jax.vjp(function, x)
         return pull_back(jnp.ones_like(y))[0]
 
-    return functools.partial(_run_jax, jax.jit(function), jax.jit(derivative))
+    return {"forward": jax.jit(function), "derivative": jax.jit(derivative)}
 
 
-def _run_jax(forward: Callable[..., jax.Array], derivative: Callable[..., jax.Array], x: Any) -> Results:
-    return {"forward": np.asarray(forward(x)), "derivative": np.asarray(derivative(x))}
+def _run_jax(functions: dict[str, Any], x: Any) -> Results:
+    return {order: np.asarray(function(x)) for order, function in functions.items()}
 
 
 def _run_torch(function: Callable[..., torch.Tensor], case: Case, x: Any) -> Results:
@@ -168,7 +156,8 @@ class Truth:
         wide = x.astype(np.float64)
         self.x, self.exact = x, exact
         kept = is_kept(wide, x.dtype)
-        self.known = ~np.isnan(wide)
+        self.known = ~np.isnan(x)
+        self.inputs = np.count_nonzero(self.known)
         self.counted = kept & is_normal(exact, x.dtype)
         self.tiny = float(jnp.finfo(x.dtype).smallest_normal)
         self.subnormal = kept & (np.abs(exact) < self.tiny)
@@ -181,23 +170,29 @@ class Truth:
     def errors(self, y: Floats) -> Errors:
         """Return the errors of the results ``y``."""
         nan = np.isnan(y) & self.known
-        error = np.where(nan, 0, np.abs(y.astype(np.float64) - self.exact))
-        forgiven = self.in_window & (error <= WINDOW_ERROR)
-        counted = self.counted & ~forgiven & ~nan
+        error = np.abs(y.astype(np.float64) - self.exact)
+        if nan.any():
+            error[nan] = 0
+        counted = self.counted & ~nan
+        forgiven = 0.0
+        if self.in_window.any():
+            small = self.in_window & (error <= WINDOW_ERROR)
+            counted &= ~small
+            forgiven = error[small].max(initial=0)
         ulps = np.where(counted, error * self.ulps, 0)
         worst = ulps.argmax()
-        profile = np.maximum.reduceat(np.where(nan, np.inf, ulps), self.starts)
+        profile = np.maximum.reduceat(np.where(nan, np.inf, ulps) if nan.any() else ulps, self.starts)
         return Errors(
-            inputs=int(self.known.sum()),
-            counted=int(counted.sum()),
+            inputs=self.inputs,
+            counted=np.count_nonzero(counted),
             largest=float(ulps[worst]),
             at=float(self.x[worst]),
             total=float(ulps.sum()),
-            right=int((counted & (y == self.rounded)).sum()),
-            nan=int(nan.sum()),
-            reversals=int((np.diff(y) * self.direction < 0).sum()) if self.direction else 0,
-            subnormal=float(error[self.subnormal].max(initial=0) / self.tiny),
-            window=float(error[forgiven].max(initial=0)),
+            right=np.count_nonzero(counted & (y == self.rounded)),
+            nan=np.count_nonzero(nan),
+            reversals=np.count_nonzero(np.diff(y) * self.direction < 0) if self.direction else 0,
+            subnormal=float(error[self.subnormal].max() / self.tiny) if self.subnormal.any() else 0.0,
+            window=float(forgiven),
             profile=dict(zip(self.bins.tolist(), profile.tolist(), strict=True)),
         )
 
@@ -281,14 +276,13 @@ class Sweep:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """What changes when a chunk done before is worth nothing any more: versions, device, code."""
-        package = Path(jaxact.__file__).parent
-        sources = [Path(__file__), Path(__file__).with_name("reference.py")]
-        if self.library == "jaxact":
-            family = vars(jaxact)[CASES[self.name].function].__module__.rpartition(".")[-1]
-            sources += [package / f"{family}.py", package / "_boundary.py", *package.glob("_numerics/*.py")]
-        text = json.dumps(self.versions) + self.device + "".join(path.read_text() for path in sorted(sources))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        """What changes when a chunk done before is worth nothing any more: versions, device, the program."""
+        parts = [json.dumps(self.versions), self.device, Path(__file__).with_name("reference.py").read_text()]
+        parts += [inspect.getsource(part) for part in (Errors, Truth, inputs, measure)]
+        if self.library != "torch":
+            x = jax.ShapeDtypeStruct((BLOCK,), self.dtype)
+            parts += [function.lower(x).as_text() for function in compiled(self.library, self.name).values()]
+        return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
 
     @property
     def partial(self) -> Path:

@@ -255,7 +255,7 @@ CASES = {
 def ulp(exact: Array, dtype: Any) -> Array:
     """Return the distance between neighbouring numbers of ``dtype`` at each exact result."""
     info = jnp.finfo(dtype)
-    exponent = (np.maximum(np.abs(exact), float(info.smallest_normal)).view(np.int64) >> 52) << 52
+    exponent = np.maximum(np.abs(exact), float(info.smallest_normal)).view(np.int64) & ~(2**52 - 1)
     return exponent.view(np.float64) * float(info.eps)
 
 
