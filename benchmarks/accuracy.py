@@ -157,7 +157,7 @@ class Truth:
         self.x, self.exact = x, exact
         kept = is_kept(wide, x.dtype)
         self.known = ~np.isnan(x)
-        self.inputs = np.count_nonzero(self.known)
+        self.inputs = int(np.count_nonzero(self.known))
         self.counted = kept & is_normal(exact, x.dtype)
         self.tiny = float(jnp.finfo(x.dtype).smallest_normal)
         self.subnormal = kept & (np.abs(exact) < self.tiny)
@@ -184,13 +184,13 @@ class Truth:
         profile = np.maximum.reduceat(np.where(nan, np.inf, ulps) if nan.any() else ulps, self.starts)
         return Errors(
             inputs=self.inputs,
-            counted=np.count_nonzero(counted),
+            counted=int(np.count_nonzero(counted)),
             largest=float(ulps[worst]),
             at=float(self.x[worst]),
             total=float(ulps.sum()),
-            right=np.count_nonzero(counted & (y == self.rounded)),
-            nan=np.count_nonzero(nan),
-            reversals=np.count_nonzero(np.diff(y) * self.direction < 0) if self.direction else 0,
+            right=int(np.count_nonzero(counted & (y == self.rounded))),
+            nan=int(np.count_nonzero(nan)),
+            reversals=int(np.count_nonzero(np.diff(y) * self.direction < 0)) if self.direction else 0,
             subnormal=float(error[self.subnormal].max() / self.tiny) if self.subnormal.any() else 0.0,
             window=float(forgiven),
             profile=dict(zip(self.bins.tolist(), profile.tolist(), strict=True)),
