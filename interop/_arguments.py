@@ -11,10 +11,17 @@ STATIC = "static"
 
 @dataclasses.dataclass(frozen=True)
 class Static:
-    """A value fixed when a function is traced. Its type is part of the key, for 1, 1.0 and True are equal."""
+    """A value fixed when a function is traced.
+
+    Attributes:
+        kind: Its type, for 1, 1.0 and True are equal.
+        key: What is compared: the value, or how it is written if it is a float, for 0.0 and -0.0 are equal.
+        value: The value.
+    """
 
     kind: type
-    value: Any
+    key: Any
+    value: Any = dataclasses.field(compare=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +56,7 @@ def static(caller: str, value: Any) -> Static:
             f"{caller}: a {type(value).__name__} is no array, and as a static argument it would have to be hashable; "
             "pass an array, or register the class with jax.tree_util"
         ) from None
-    return Static(type(value), value)
+    return Static(type(value), repr(value) if isinstance(value, (float, complex)) else value, value)
 
 
 def lay_out(

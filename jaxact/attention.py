@@ -458,7 +458,7 @@ def _scores(
 ) -> jax.Array:
     if scale is None:
         scale = 1 / math.sqrt(max(query.shape[-1], 1))  # without features every score is 0, as in torch
-    scores = matmul(query, key.mT) * scale
+    scores = matmul(query * scale, key.mT)
     for mask in masks:
         scores = _masked(scores, _with_ndim(mask, scores.ndim))
     return scores
@@ -474,10 +474,10 @@ def _masked(scores: jax.Array, mask: jax.Array) -> jax.Array:
 @jax.custom_jvp
 def _softmax_or_zero(scores: jax.Array) -> jax.Array:
     """Return the softmax over the last axis, and zeros, also for the gradient, for rows of -inf only."""
-    peak = jnp.max(scores, axis=-1, keepdims=True, initial=-jnp.inf)
-    terms = jnp.exp(scores - jnp.where(peak == -jnp.inf, 0, peak))
-    total = jnp.sum(terms, axis=-1, keepdims=True)
-    return terms / jnp.where(total == 0, 1, total)
+    lowest = float(jnp.finfo(scores.dtype).min)
+    terms = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True, initial=lowest))
+    total = jnp.sum(terms, axis=-1, keepdims=True)  # 0 for rows of -inf, and else at least 1
+    return terms / jnp.maximum(total, 0.5)
 
 
 @_softmax_or_zero.defjvp

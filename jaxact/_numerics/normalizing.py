@@ -1,6 +1,10 @@
 """Kernels of the normalizing family.
 
 As in torch, a row whose largest element is infinite, either way, is NaN.
+
+XLA computes a reduction on a CPU by a library that takes over all arithmetic next to it, one operation at a time
+and each through memory, but no comparisons and nothing on bits. So the largest element of a row leaves that library by
+a comparison, and an exponential, of many operations, comes to it as bits: each stays one kernel.
 """
 
 import functools
@@ -8,15 +12,24 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 
-from jaxact._numerics.elementary import exp, exp_parts, two_sum
+from jaxact._numerics.elementary import exp_parts, two_sum
+
+# The exponential of this is the smallest normal number of float32.
+LOWEST = -87.33654
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def softmax(x: jax.Array, axis: int) -> jax.Array:
-    """Return exp(x) / sum(exp(x)) along an axis, from the exponentials of the distances to the maximum."""
+    """Return exp(x) / sum(exp(x)) along an axis, from the exponentials of the distances to the maximum.
+
+    No sum is smaller than its terms: the maximum never acts. Without it XLA multiplies by the reciprocal of the
+    sum, which is one rounding more.
+    """
     e = _exp_distance(x, _maximum(x, axis))
-    return e / jnp.sum(e, axis=axis, keepdims=True)
+    return e / jnp.maximum(jnp.sum(e, axis=axis, keepdims=True), e)
 
 
 @softmax.defjvp
@@ -38,23 +51,39 @@ def log_softmax(x: jax.Array, axis: int) -> jax.Array:
     count = jnp.sum(ties, axis=axis, keepdims=True, dtype=x.dtype)
     others = jnp.sum(jnp.where(ties, 0, _exp_distance(x, m)), axis=axis, keepdims=True)
     logarithm = jnp.log(count) + jnp.log1p(others / count)
-    return (x - m) - jnp.where(jnp.isfinite(m), logarithm, jnp.nan)
+    return (x - m) - jnp.where(count > 0, logarithm, jnp.nan)
 
 
 @log_softmax.defjvp
 def _log_softmax_jvp(axis: int, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     (x,), (dx,) = primals, tangents
     y = log_softmax(x, axis)
-    return y, dx - jnp.sum(exp(y) * dx, axis=axis, keepdims=True)
+    return y, dx - jnp.sum(_exp(y, 0.0) * dx, axis=axis, keepdims=True)
 
 
 def _maximum(x: jax.Array, axis: int) -> jax.Array:
-    return jnp.max(x, axis=axis, keepdims=True, initial=-jnp.inf)
+    """Return the largest elements along an axis, NaN for an infinite one."""
+    m = jnp.max(x, axis=axis, keepdims=True, initial=-jnp.inf)
+    return jnp.where(jnp.isinf(m), jnp.nan, m)
 
 
 def _exp_distance(x: jax.Array, m: jax.Array) -> jax.Array:
     """Return exp(x - m), x <= m, without the error that rounding the difference would make in it."""
     distance, error = two_sum(x, -m)
     # Far down, the exponential is 0, and the error of an infinite distance is NaN.
-    power, rest = exp_parts(distance, jnp.where(distance > -1e3, error, 0))
-    return power * (1 + rest)
+    return _exp(distance, jnp.where(distance > -1e3, error, 0))
+
+
+@jax.custom_jvp
+def _exp(x: jax.Array, low: jax.Array | float) -> jax.Array:
+    """Return exp(x + low) for x <= 0 and a small ``low``; 0 below the normal numbers."""
+    if x.dtype != jnp.float32:
+        return jnp.exp(x) * (1 + low)
+    power, rest = exp_parts(jnp.maximum(x, LOWEST), low, bounded=True)
+    exponent = lax.bitcast_convert_type(power, np.int32) - np.float32(1).view(np.int32)
+    bits = lax.bitcast_convert_type(1 + rest, np.int32) + exponent
+    end = lax.bitcast_convert_type(jnp.where(x < 0, 0, x), np.int32)  # NaN is neither
+    return lax.bitcast_convert_type(jnp.where(x >= LOWEST, bits, end), np.float32)
+
+
+_exp.defjvps(lambda dx, y, x, low: dx * y, lambda dlow, y, x, low: dlow * y)
