@@ -113,6 +113,11 @@ class TestArguments:
         assert call(jnp.zeros(()), True) == 1
         assert call(jnp.zeros(()), 1) == 2
 
+    def test_zeros_of_two_signs_are_told_apart(self):
+        call = as_jax(F.leaky_relu)
+        assert jnp.signbit(call(-jnp.ones(()), 0.0))
+        assert not jnp.signbit(call(-jnp.ones(()), -0.0))
+
     def test_numpy(self):
         close(as_jax(torch.sin)(np.asarray(x)), jnp.sin(x))
 

@@ -58,7 +58,7 @@ def log_softmax(x: jax.Array, axis: int) -> jax.Array:
 def _log_softmax_jvp(axis: int, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     (x,), (dx,) = primals, tangents
     y = log_softmax(x, axis)
-    return y, dx - jnp.sum(_exp(y, 0.0) * dx, axis=axis, keepdims=True)
+    return y, dx - jnp.sum(_exp(y, jnp.zeros_like(y)) * dx, axis=axis, keepdims=True)
 
 
 def _maximum(x: jax.Array, axis: int) -> jax.Array:
@@ -75,7 +75,7 @@ def _exp_distance(x: jax.Array, m: jax.Array) -> jax.Array:
 
 
 @jax.custom_jvp
-def _exp(x: jax.Array, low: jax.Array | float) -> jax.Array:
+def _exp(x: jax.Array, low: jax.Array) -> jax.Array:
     """Return exp(x + low) for x <= 0 and a small ``low``; 0 below the normal numbers."""
     if x.dtype != jnp.float32:
         return jnp.exp(x) * (1 + low)

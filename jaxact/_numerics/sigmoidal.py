@@ -100,9 +100,12 @@ def _tanh_tail(size: jax.Array) -> jax.Array:
 def tanh_derivative(x: jax.Array) -> jax.Array:
     """Return tanh'(x) = q (1 - q / 4), q = 4 / (1 + exp(2 |x|)): never 1 - y^2, which is 0 for |x| > 9.
 
-    The denominator is halved twice, so that q is a normal number as long as tanh'(x) is.
+    The denominator is halved twice, so that q is a normal number as long as tanh'(x) is. Beyond size = 44.4, where
+    it no longer is, it stays in float32.
     """
-    q = 1 / one_plus_exp(2 * jnp.abs(x), doublings=-2)
+    size = jnp.minimum(jnp.abs(x), 44.4 if x.dtype == jnp.float32 else jnp.inf)
+    power, rest = exp_parts(2 * size, doublings=-2, bounded=True)
+    q = 1 / ((0.25 + power) + power * rest)
     return q * (1 - 0.25 * q)
 
 
