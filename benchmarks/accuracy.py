@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import accuracy_report as report
+import accuracy_rows
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -390,15 +391,20 @@ def _json_number(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
 
 
-def save(records: list[report.Record], profiles: report.Profiles) -> None:
+def save(records: list[report.Record], profiles: report.Profiles, rows: list[report.Record]) -> None:
     """Put new results in the place of old ones of the same function, type and library."""
     old_records, old_profiles = report.load() if report.DATA.exists() else ([], {})
-    merged = {report.key(entry): entry for entry in old_records + records}
-    order = [(name, dtype, library) for name in CASES for dtype in DTYPES for library in LIBRARIES]
     report.DATA.parent.mkdir(exist_ok=True)
-    ordered = [merged[key] for key in order if key in merged]
-    report.DATA.write_text(json.dumps(ordered, indent=1) + "\n")
+    report.DATA.write_text(_merged(old_records, records))
+    report.ROWS.write_text(_merged(report.load_rows(), rows))
     np.savez_compressed(report.PROFILES, **(old_profiles | profiles))
+
+
+def _merged(old: list[report.Record], new: list[report.Record]) -> str:
+    merged = {report.key(entry): entry for entry in old + new}
+    names = (*CASES, *accuracy_rows.FUNCTIONS)
+    order = [(name, dtype, library) for name in names for dtype in DTYPES for library in LIBRARIES]
+    return json.dumps([merged[key] for key in order if key in merged], indent=1) + "\n"
 
 
 def profile(errors: Errors) -> Floats:
@@ -431,15 +437,20 @@ def main(
     console = Console()
     if only_report:
         records, profiles = report.load()
+        rows = report.load_rows()
     else:
         if stride not in [2**power for power in range(17)]:
             raise typer.BadParameter(f"the stride must be a power of 2 up to 65536, got {stride}")
+        chosen = [
+            (name, dtype, library)
+            for dtype in _names(dtypes, DTYPES, "type")
+            for name in _names(functions, [*CASES, *accuracy_rows.FUNCTIONS], "function")
+            for library in _names(libraries, LIBRARIES, "library")
+        ]
         sweeps = [
             Sweep(name, dtype, library, stride if dtype == "float32" else 1)
-            for dtype in _names(dtypes, DTYPES, "type")
-            for name in _names(functions, CASES, "function")
-            for library in _names(libraries, LIBRARIES, "library")
-            if has(library, CASES[name])
+            for name, dtype, library in chosen
+            if name in CASES and has(library, CASES[name])
         ]
         run(sweeps, jobs, console)
         totals = {sweep: sweep.total() for sweep in sweeps}
@@ -450,12 +461,13 @@ def main(
             if sweep.dtype == "float32"
             for order in ORDERS
         }
-    report.show(records, console)
+        rows = [accuracy_rows.measure(*which) for which in chosen if which[0] in accuracy_rows.FUNCTIONS]
+    report.show(records, rows, console)
     if only_report or stride == 1:
         if not only_report:
-            save(records, profiles)
+            save(records, profiles, rows)
         report.write(console)
-    failures = report.violations(records)
+    failures = report.violations(records) + accuracy_rows.violations(rows)
     for line in failures:
         console.print(line, style="red", highlight=False, soft_wrap=True)
     raise typer.Exit(1 if failures else 0)

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import accuracy_rows
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,6 +18,7 @@ from rich.table import Table
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "benchmarks" / "results" / "accuracy.json"
 PROFILES = DATA.with_suffix(".npz")
+ROWS = DATA.with_name("accuracy_rows.json")
 PAGE = ROOT / "docs" / "accuracy.md"
 PLOTS = ROOT / "docs" / "_static"
 
@@ -33,6 +35,11 @@ def load() -> tuple[list[Record], Profiles]:
     """Return the figures, a record for each function, type and library, and what to plot."""
     with np.load(PROFILES) as profiles:
         return json.loads(DATA.read_text()), dict(profiles)
+
+
+def load_rows() -> list[Record]:
+    """Return the figures of the softmax family, of the same kind."""
+    return json.loads(ROWS.read_text()) if ROWS.exists() else []
 
 
 def key(entry: Record) -> tuple[str, str, str]:
@@ -67,6 +74,13 @@ def largest(records: list[Record], dtype: str, order: str) -> list[list[str]]:
     return [[name, *(cells.get((name, dtype, library), "") for library in LIBRARIES)] for name in names]
 
 
+def largest_of_rows(rows: list[Record], dtype: str) -> list[list[str]]:
+    """Return a row for each function of the softmax family: its name and the largest error of each library."""
+    cells = {key(entry): f"{entry['largest']:.3g}" for entry in rows}
+    names = [name for name in accuracy_rows.FUNCTIONS if (name, dtype, "jaxact") in cells]
+    return [[name, *(cells.get((name, dtype, library), "") for library in LIBRARIES)] for name in names]
+
+
 def _ulps(errors: Record) -> str:
     text = f"{float(errors['largest']):.3g}".replace("e+0", "e").replace("e+", "e")
     if not errors["nan"]:
@@ -75,23 +89,24 @@ def _ulps(errors: Record) -> str:
     return f"{text}, {share:.0%} NaN" if share >= 0.01 else f"{text}, {errors['nan']:,} NaN"
 
 
-def show(records: list[Record], console: Console) -> None:
+def show(records: list[Record], rows: list[Record], console: Console) -> None:
     """Print the largest errors, tables for each type."""
     for dtype in DTYPES:
-        for order in ORDERS:
-            table = Table("function", title=f"Largest error in ULPs: {dtype}, {order}")
+        tables = {order: largest(records, dtype, order) for order in ORDERS} | {"rows": largest_of_rows(rows, dtype)}
+        for what, lines in tables.items():
+            table = Table("function", title=f"Largest error in ULPs: {dtype}, {what}")
             for library in LIBRARIES:
                 table.add_column(library, justify="right")
-            for row in largest(records, dtype, order):
-                table.add_row(*row)
-            if table.row_count:
+            for line in lines:
+                table.add_row(*line)
+            if lines:
                 console.print(table)
 
 
 def write(console: Console) -> None:
     """Make the page and the plots."""
     records, profiles = load()
-    PAGE.write_text(page(records))
+    PAGE.write_text(page(records, load_rows()))
     names = sorted({entry["name"] for entry in records if entry["dtype"] == "float32"}, key=list(CASES).index)
     PLOTS.mkdir(exist_ok=True)
     for name in names:
@@ -123,6 +138,13 @@ jaxact holds these bounds:
 |---|---|---|
 """
 
+SOFTMAX = """
+## The softmax family
+
+Largest error in ULPs of the value on {rows:,} rows of {row:,} normal numbers. jaxact's bounds are {bound:g} in float32,
+where the roundings of the sum add up, and those above in the narrow types.
+"""
+
 EXPLANATION = """
 ## Function by function
 
@@ -136,7 +158,7 @@ stands for all that is larger, for infinity and for NaN.
 """
 
 
-def page(records: list[Record]) -> str:
+def page(records: list[Record], rows: list[Record]) -> str:
     """Return the page of the docs."""
     dates = sorted({entry["date"] for entry in records})
     versions = sorted({f"{name} {version}" for entry in records for name, version in entry["versions"].items()})
@@ -150,23 +172,35 @@ def page(records: list[Record]) -> str:
     text += "".join(f"| {dtype} | {BOUNDS[dtype]['forward']} | {BOUNDS[dtype]['derivative']} |\n" for dtype in DTYPES)
     for dtype in DTYPES:
         for order in ORDERS:
-            if rows := largest(records, dtype, order):
+            if lines := largest(records, dtype, order):
                 text += f"\n## {dtype}, {order}\n\nLargest error in ULPs.\n\n"
-                text += _table(["function", *LIBRARIES], rows)
+                text += _table(["function", *LIBRARIES], lines)
+    if rows:
+        text += SOFTMAX.format(rows=accuracy_rows.ROWS, row=accuracy_rows.ROW, bound=accuracy_rows.FLOAT32_BOUND)
+        for dtype in DTYPES:
+            if lines := largest_of_rows(rows, dtype):
+                text += f"\n### {dtype}, softmax family\n\n"
+                text += _table(["function", *LIBRARIES], lines)
+                text += f"\njaxact's rows sum to 1 within {_largest_sum(rows, dtype):.2g} ULP.\n"
     text += EXPLANATION
     for name, case in CASES.items():
-        rows = [
+        lines = [
             [entry["library"], *_details(name, entry[order], order)]
             for order in ORDERS
             for entry in records
             if entry["name"] == name and entry["dtype"] == "float32"
         ]
-        if rows:
+        if lines:
             parameters = ", ".join(f"`{key}={value!r}`" for key, value in case.parameters.items())
             text += f"\n### {name}\n\n" + (f"With {parameters}.\n\n" if parameters else "")
-            text += _table(["library", "of", "largest", "at", "mean", "correctly rounded", "NaN", "reversals"], rows)
+            text += _table(["library", "of", "largest", "at", "mean", "correctly rounded", "NaN", "reversals"], lines)
             text += f"\n![The error of {name} against x]({plot_path(name).relative_to(PAGE.parent)})\n"
     return text
+
+
+def _largest_sum(rows: list[Record], dtype: str) -> float:
+    """Return how far from 1 jaxact's rows sum up at most, in ULPs."""
+    return max(entry["sums"] or 0.0 for entry in rows if (entry["library"], entry["dtype"]) == ("jaxact", dtype))
 
 
 def _details(name: str, errors: Record, order: str) -> list[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 import accuracy_report
+import accuracy_rows
 import typer
 from matplotlib.figure import Figure
 from reference import BOUNDS, ORDERS
@@ -81,6 +82,9 @@ def accurate_peers() -> dict[tuple[str, str], list[str]]:
         if entry["library"] in PEERS and all(
             float(entry[order]["largest"]) <= bounds[order] and not entry[order]["nan"] for order in ORDERS
         ):
+            found.setdefault((entry["name"], entry["dtype"]), []).append(entry["library"])
+    for entry in accuracy_report.load_rows():
+        if entry["library"] in PEERS and entry["largest"] <= accuracy_rows.bound(entry["dtype"]) and not entry["nan"]:
             found.setdefault((entry["name"], entry["dtype"]), []).append(entry["library"])
     return found
 

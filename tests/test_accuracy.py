@@ -24,13 +24,12 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 accuracy = importlib.import_module("accuracy")
 report = importlib.import_module("accuracy_report")
 reference = importlib.import_module("reference")
+rows = importlib.import_module("accuracy_rows")
 
 CASES = [pytest.param(case, id=case.name) for case in reference.CASES.values()]
 MONOTONE = [parameter for parameter in CASES if parameter.values[0].monotone]
 ODD = [parameter for parameter in CASES if parameter.values[0].odd]
 ORDERS = reference.ORDERS
-
-SOFTMAX_BOUND = 4
 
 # Where kernels change from one formula to another, saturate or overflow, and where results become subnormal.
 CORNERS = (0.0, 0.35, 0.5, 0.55, 1.0, 1.1, 3.0, 6.0, 8.0, 9.0, 13.2, 14.4, 17.0, 20.0, 44.0, 64.0, 87.3, 88.0, 88.7)
@@ -220,16 +219,11 @@ def test_glu():
         assert (abs(result - truth) / reference.ulp(truth, np.float32)).max() <= reference.BOUNDS["float32"][order]
 
 
-@pytest.mark.parametrize("name", ["softmax", "softmin", "log_softmax"])
-def test_softmax_family(name):
-    x = np.random.default_rng(4).normal(size=(256, 1024)).astype(np.float32)
-    wide = x.astype(np.float64) * (-1 if name == "softmin" else 1)
-    truth = wide - np.log(np.exp(wide).sum(-1, keepdims=True))
-    y = np.asarray(getattr(jaxact, name)(x, -1)).astype(np.float64)
-    if name != "log_softmax":
-        truth = np.exp(truth)
-        assert abs(y.sum(-1) - 1).max() <= 2 * np.finfo(np.float32).eps
-    assert (abs(y - truth) / reference.ulp(truth, np.float32)).max() <= SOFTMAX_BOUND
+@pytest.mark.parametrize("dtype", report.DTYPES)
+@pytest.mark.parametrize("name", rows.FUNCTIONS)
+def test_softmax_family(name, dtype, monkeypatch):
+    monkeypatch.setattr(rows, "ROWS", 256)
+    assert rows.violations([rows.measure(name, dtype, "jaxact")]) == []
 
 
 # The sweep itself
@@ -276,13 +270,13 @@ def sweep(tmp_path, monkeypatch):
     monkeypatch.setattr(accuracy, "CHUNK", 2**14)
     monkeypatch.setattr(accuracy, "ProcessPoolExecutor", lambda jobs, mp_context: ThreadPoolExecutor(jobs))
     monkeypatch.setattr(report, "ROOT", tmp_path)
-    for name in ("DATA", "PROFILES", "PAGE", "PLOTS"):
+    for name in ("DATA", "PROFILES", "ROWS", "PAGE", "PLOTS"):
         monkeypatch.setattr(report, name, tmp_path / getattr(report, name).name)
 
     def run(**options):
         chunks.clear()
         with pytest.raises(typer.Exit) as ended:
-            accuracy.main(functions="sigmoid", dtypes="bfloat16", jobs=1, **options)
+            accuracy.main(**{"functions": "sigmoid", "dtypes": "bfloat16", "jobs": 1} | options)
         return ended.value.exit_code, sorted(chunks)
 
     return run
@@ -310,6 +304,37 @@ def test_the_sweep_fails_where_a_bound_is_exceeded(sweep, monkeypatch, capsys):
     assert sweep(libraries="jaxact")[0] == 1
     assert "the bound is 0.25" in capsys.readouterr().out
     assert sweep(only_report=True) == (1, [])
+
+
+def test_the_sweep_is_done_again_where_the_program_changes(sweep, monkeypatch):
+    sweep(libraries="jaxact")
+    monkeypatch.setattr(jaxact, "sigmoid", lambda x: jax.nn.sigmoid(x))
+    accuracy.compiled.cache_clear()
+    assert sweep(libraries="jaxact")[1] == [0, 1, 2, 3]
+    accuracy.compiled.cache_clear()
+
+
+def test_the_softmax_family_is_measured_on_rows(sweep, monkeypatch, capsys):
+    monkeypatch.setattr(rows, "ROWS", 64)
+    options = {"functions": "sigmoid,softmax,log_softmax", "dtypes": "bfloat16,float16"}
+    assert sweep(**options)[0] == 0
+    assert "### bfloat16, softmax family" in report.PAGE.read_text()
+    assert [row["name"] for row in report.load_rows()] == 6 * ["softmax"] + 6 * ["log_softmax"]
+    monkeypatch.setitem(reference.BOUNDS["float16"], "forward", 0.25)
+    assert sweep(**options)[0] == 1
+    assert "log_softmax, float16, rows: 0." in capsys.readouterr().out
+
+
+def test_rows_that_do_not_sum_to_one_are_found(monkeypatch):
+    monkeypatch.setattr(rows, "ROWS", 64)
+    good = rows.measure("softmax", "float32", "jaxact")
+    assert rows.violations([good]) == []
+    monkeypatch.setattr(jaxact, "softmax", lambda x, dim: jax.nn.softmax(x, axis=dim) * (1 + 1e-6))
+    found = rows.violations([rows.measure("softmax", "float32", "jaxact")])
+    assert len(found) == 2
+    assert "ULP from 1, the bound is 2" in found[1]
+    monkeypatch.setattr(jaxact, "softmax", lambda x, dim: x * jnp.nan)
+    assert "results are NaN" in str(rows.violations([rows.measure("softmax", "float32", "jaxact")]))
 
 
 @pytest.mark.parametrize("options", [{"functions": "sigmoid,nosuch"}, {"libraries": "keras"}, {"stride": 3}], ids=str)
