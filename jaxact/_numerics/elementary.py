@@ -192,7 +192,8 @@ def log1p(t: jax.Array) -> jax.Array:
     """
     if t.dtype != jnp.float32:
         return jnp.log1p(t)
-    s = jnp.minimum(t / (2 + t), 1)  # the bound never acts: see gelu
+    # The bound never acts. XLA on a CPU ends a kernel at a quotient that is used twice, but not at a minimum.
+    s = jnp.minimum(t / (2 + t), 1)
     w = s * s
     return t - s * (t - w * polynomial(LOG1P, w))
 
