@@ -7,7 +7,7 @@ after that rounding. Give names to fit some rows only. The constants in ``jaxact
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import mpmath as mp
 import numpy as np
@@ -30,6 +30,8 @@ class Polynomial:
         weight: Turns an error of the polynomial into the error of the kernel, mostly a relative one.
         dtype: The type that the coefficients are rounded to.
         where: The module and the formula it serves, for the reader of the output.
+        nudges: By how many units in the last place to move which coefficients after rounding: the sweep over all
+            floats has found that the roundings of the kernel around the polynomial want it.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Polynomial:
     weight: Function
     where: str
     dtype: type = np.float32
+    nudges: Mapping[int, int] = dataclasses.field(default_factory=dict)
 
 
 def minimax(row: Polynomial, points: int = 800, rounds: int = 12) -> tuple[list[mpf], mpf]:
@@ -109,7 +112,7 @@ def weighted_error(row: Polynomial, coefficients: Sequence[mpf], points: int = 2
 
 
 def rounded(row: Polynomial) -> tuple[list[float], mpf]:
-    """Fit a row and round its coefficients to its dtype.
+    """Fit a row, round its coefficients to its dtype, and nudge them.
 
     Args:
         row: What to fit.
@@ -118,6 +121,8 @@ def rounded(row: Polynomial) -> tuple[list[float], mpf]:
         The coefficients that the code uses, and the largest weighted error with them.
     """
     coefficients = [float(row.dtype(float(c))) for c in minimax(row)[0]]
+    for index, units in row.nudges.items():
+        coefficients[index] += units * float(np.spacing(row.dtype(abs(coefficients[index]))))
     return coefficients, weighted_error(row, [mpf(c) for c in coefficients])
 
 
@@ -216,6 +221,7 @@ POLYNOMIALS = (
         interval=(-1, 58.4 / 32.2 - 1),
         degree=11,
         weight=lambda t: 1 / (1 + _gelu_tail(t)),
+        nudges={2: 1},
     ),
     Polynomial(
         name="GELU_SLOPE",

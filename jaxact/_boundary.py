@@ -45,6 +45,7 @@ def activation(
     static: tuple[str, ...] = (),
     arrays: tuple[str, ...] = (),
     check: Callable[..., None] | None = None,
+    widen: bool = True,
 ) -> Callable[[Formula[P]], Activation[P]]:
     """Make a formula on an array a public function: checked arguments, torch's dtypes, one compiled kernel.
 
@@ -63,6 +64,8 @@ def activation(
             comes at the dtype at which the formula computes; a PRNG key, called ``key``, comes as it is.
         check: Looks at the values of the arguments, and raises. It is called with them before they are traced, or
             with the first alone if there is no other, and must take a traced one on trust.
+        widen: Whether float16 and bfloat16 come as float32. A formula that has a cheaper way for them takes them as
+            they are, and returns float32, to be rounded once.
 
     Returns:
         The decorator.
@@ -88,7 +91,7 @@ def activation(
             if (requested := bound.arguments.get("dtype")) is not None:
                 x = x.astype(requested_dtype(name, x.dtype, requested))
             dtype = result_dtype(name, x.dtype, keeps, to_float32)
-            compute = compute_dtype(dtype)
+            compute = compute_dtype(dtype) if widen else dtype
             bound.arguments[first] = x.astype(compute)
             for key in bound.arguments.keys() & scalars:
                 bound.arguments[key] = real_scalar(name, key, bound.arguments[key], compute)

@@ -474,10 +474,10 @@ def _masked(scores: jax.Array, mask: jax.Array) -> jax.Array:
 @jax.custom_jvp
 def _softmax_or_zero(scores: jax.Array) -> jax.Array:
     """Return the softmax over the last axis, and zeros, also for the gradient, for rows of -inf only."""
-    lowest = float(jnp.finfo(scores.dtype).min)
-    terms = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True, initial=lowest))
-    total = jnp.sum(terms, axis=-1, keepdims=True)  # 0 for rows of -inf, and else at least 1
-    return terms / jnp.maximum(total, 0.5)
+    info = jnp.finfo(scores.dtype)
+    terms = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True, initial=float(info.min)))
+    total = jnp.sum(terms, axis=-1, keepdims=True)
+    return terms / (total + float(info.tiny))  # a total is 0, for rows of -inf, or at least 1, or NaN
 
 
 @_softmax_or_zero.defjvp

@@ -11,7 +11,7 @@ from jaxact._boundary import Scalar, activation, canonical_dim
 from jaxact._numerics import normalizing as kernels
 
 
-@activation(static=("dim", "dtype"))
+@activation(static=("dim", "dtype"), widen=False)
 def softmax(x: jax.Array, /, dim: int, dtype: DTypeLike | None = None) -> jax.Array:
     r"""Softmax: numbers to probabilities along an axis.
 
@@ -43,7 +43,7 @@ def softmax(x: jax.Array, /, dim: int, dtype: DTypeLike | None = None) -> jax.Ar
     return _along(kernels.softmax, "softmax", x, dim)
 
 
-@activation(static=("dim", "dtype"))
+@activation(static=("dim", "dtype"), widen=False)
 def softmin(x: jax.Array, /, dim: int, dtype: DTypeLike | None = None) -> jax.Array:
     r"""Softmax of the negated numbers: the least gets the most.
 
@@ -107,7 +107,7 @@ def log_softmax(x: jax.Array, /, dim: int, dtype: DTypeLike | None = None) -> ja
     return _along(kernels.log_softmax, "log_softmax", x, dim)
 
 
-@activation()
+@activation(widen=False)
 def softmax2d(x: jax.Array, /) -> jax.Array:
     r"""Softmax over the channels of images.
 

@@ -38,7 +38,7 @@ def sigmoid(x: jax.Array, /) -> jax.Array:
     return kernels.sigmoid(x)
 
 
-@activation(FLOATS | COMPLEX, to_float32=BOOLEAN | INTEGERS | WIDE_UNSIGNED)
+@activation(FLOATS | COMPLEX, to_float32=BOOLEAN | INTEGERS | WIDE_UNSIGNED, widen=False)
 def tanh(x: jax.Array, /) -> jax.Array:
     r"""Hyperbolic tangent.
 

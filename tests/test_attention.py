@@ -697,3 +697,14 @@ def mha_changed(changes):
     good = {name: x.astype(np.float32) for name, x in arrays.items()}
     changed = {name: np.ones(x, np.float32) if isinstance(x, tuple) else x for name, x in changes.items()}
     return options | good | changed
+
+
+@pytest.mark.parametrize("length", [4, 256])
+def test_nan_stays_in_its_row(length):
+    """Also in long rows, where the maximum by which XLA computes passes no NaN on."""
+    query = np.random.default_rng(0).normal(size=(2, length, 64)).astype(np.float32)
+    query[0, 1, 3] = np.nan
+    key = value = np.ones((2, length, 64), np.float32)
+    nan = np.isnan(scaled_dot_product_attention(query, key, value))
+    assert nan[0, 1].all()
+    assert nan.sum() == 64

@@ -16,6 +16,9 @@ DTYPES = (
     "float16", "bfloat16", "float32", "float64", "complex64", "complex128",
 )  # fmt: skip
 HALVES = {"float16": np.float16, "bfloat16": jnp.bfloat16}
+# These compute halves by another formula than float32, so that what is rounded differs by a few float32 ULPs.
+TINY = np.finfo(np.float32).tiny  # XLA flushes smaller numbers, in one formula and not in the other
+PLAIN = {"tanh", "softmax", "softmin", "softmax2d"}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -31,6 +34,16 @@ def test_accepted_refused_and_returned_as_in_torch(row, dtype, x64):
         assert row.function(jnp.asarray(x), **row.parameters).dtype == expected
 
 
+def assert_rounded(row, y, expected, scale=0.0):
+    """Assert that y is the float32 array rounded once; of PLAIN, of one up to 2^-20 of it or of the scale away."""
+    slack = TINY + 2**-20 * (abs(expected) + scale) if row.name in PLAIN else 0
+    with np.errstate(over="ignore", invalid="ignore"):
+        low, high = ((expected + end).astype(y.dtype).astype(np.float32) for end in (-slack, slack))
+    y = y.astype(np.float32)
+    np.testing.assert_array_equal(np.isnan(y), np.isnan(low))
+    assert ((low <= y) & (y <= high) | np.isnan(y)).all()
+
+
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("row", ROWS)
 class TestHalves:
@@ -42,8 +55,7 @@ class TestHalves:
             expected = np.asarray(row.function(x.astype(np.float32), **row.parameters))
         y = np.asarray(row.function(x, **row.parameters))
         assert y.dtype == half
-        with np.errstate(over="ignore", invalid="ignore"):
-            np.testing.assert_array_equal(y.astype(np.float32), expected.astype(half).astype(np.float32))
+        assert_rounded(row, y, expected)
 
     def test_gradient_is_the_rounded_float32_gradient(self, row, dtype):
         half = HALVES[dtype]
@@ -53,8 +65,8 @@ class TestHalves:
         y, vjp = jax.vjp(f, x)
         c = np.random.default_rng(0).standard_normal(y.shape).astype(half)
         _, vjp32 = jax.vjp(f, x.astype(np.float32))
-        expected = np.asarray(vjp32(jnp.asarray(c.astype(np.float32)))[0]).astype(half).astype(np.float32)
-        np.testing.assert_array_equal(np.asarray(vjp(jnp.asarray(c))[0]).astype(np.float32), expected)
+        expected = np.asarray(vjp32(jnp.asarray(c.astype(np.float32)))[0])
+        assert_rounded(row, np.asarray(vjp(jnp.asarray(c))[0]), expected, scale=float(abs(c).max()))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])

@@ -116,3 +116,18 @@ def test_softmax_of_infinite_rows():
     inf, nan = np.inf, np.nan
     x = np.float32([[-inf, -inf, -inf], [inf, 0, 0], [inf, inf, 0], [-inf, 0, 0], [nan, 0, 1], [1e38, -1e38, 0]])
     np.testing.assert_array_equal(row.function(x, 1), torch_value(row, x, dim=1))
+
+
+@pytest.mark.parametrize("length", [5, 1024])  # XLA computes long rows by other code than short ones
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dim", [0, 1])
+@pytest.mark.parametrize("row", names("softmax", "softmin", "log_softmax"))
+def test_special_values_in_rows_of_the_softmax_family(row, dim, dtype, length):
+    specials = np.float32([np.nan, np.inf, -np.inf, 1e38, -1e38])
+    x = np.random.default_rng(5).normal(size=(2 * specials.size + 1, length)).astype(np.float32)
+    x[: specials.size, length // 2] = specials
+    x[specials.size : -1, :] = specials[:, None]
+    x = (x if dim == 1 else x.T).astype(dtype)
+    y = np.asarray(row.function(x, dim)).astype(np.float32)
+    expected = torch_value(row, x, dim=dim).astype(np.float32)
+    np.testing.assert_allclose(y, expected, rtol=1e-5 if dtype == "float32" else 2**-7, atol=1e-37)

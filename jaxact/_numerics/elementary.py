@@ -35,6 +35,11 @@ LN2_LOW = 1.42860677e-6
 ROUNDER = 1.5 * 2.0**23
 
 
+def widened(x: jax.Array) -> jax.Array:
+    """Return float16 and bfloat16 as float32, and others as they are."""
+    return x.astype(jnp.float32) if x.dtype.itemsize == 2 else x
+
+
 def polynomial(coefficients: Sequence[float], x: jax.Array) -> jax.Array:
     """Evaluate a polynomial by Horner's rule.
 

@@ -4,7 +4,8 @@ As in torch, a row whose largest element is infinite, either way, is NaN.
 
 XLA computes a reduction on a CPU by a library that takes over all arithmetic next to it, one operation at a time
 and each through memory, but no comparisons and nothing on bits. So the largest element of a row leaves that library by
-a comparison, and an exponential, of many operations, comes to it as bits: each stays one kernel.
+a comparison, and an exponential, of many operations, comes to it as bits: each stays one kernel. That library's
+maximum of an array and a NaN is the array's element, so no result here may depend on a maximum to pass a NaN on.
 """
 
 import functools
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxact._numerics.elementary import exp_parts, two_sum
+from jaxact._numerics.elementary import exp_parts, two_sum, widened
 
 # The exponential of this is the smallest normal number of float32.
 LOWEST = -87.33654
@@ -25,17 +26,23 @@ LOWEST = -87.33654
 def softmax(x: jax.Array, axis: int) -> jax.Array:
     """Return exp(x) / sum(exp(x)) along an axis, from the exponentials of the distances to the maximum.
 
-    No sum is smaller than its terms: the maximum never acts. Without it XLA multiplies by the reciprocal of the
-    sum, which is one rounding more.
+    For float16 and bfloat16 it is the plain formula in float32, whose errors are far below their rounding. The
+    barrier keeps XLA from multiplying by the reciprocal of the sum, which is one rounding more.
     """
+    if x.dtype.itemsize == 2:
+        x = widened(x)
+        e = jnp.exp(x - jnp.max(x, axis=axis, keepdims=True, initial=-jnp.inf))
+        return e / jnp.sum(e, axis=axis, keepdims=True)
     e = _exp_distance(x, _maximum(x, axis))
-    return e / jnp.maximum(jnp.sum(e, axis=axis, keepdims=True), e)
+    total = jnp.sum(e, axis=axis, keepdims=True)
+    return e / lax.optimization_barrier(jnp.broadcast_to(total, e.shape))
 
 
 @softmax.defjvp
 def _softmax_jvp(axis: int, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     (x,), (dx,) = primals, tangents
     y = softmax(x, axis)
+    dx = widened(dx)
     return y, y * (dx - jnp.sum(y * dx, axis=axis, keepdims=True))
 
 

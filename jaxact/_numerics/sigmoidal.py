@@ -7,7 +7,7 @@ arrays take the textbook formulas, which JAX differentiates itself.
 import jax
 import jax.numpy as jnp
 
-from jaxact._numerics.elementary import exp, exp_parts, one_plus_exp, polynomial, split, with_sign
+from jaxact._numerics.elementary import exp, exp_parts, one_plus_exp, polynomial, split, widened, with_sign
 
 # Coefficients, lowest power first: rows of the same name in benchmarks/coefficients.py, which derives them.
 # TANH: tanh(x) = x + x^3 P(x^2) on |x| <= 0.55, relative error 2^-27.8
@@ -77,9 +77,12 @@ def tanh(x: jax.Array) -> jax.Array:
 
 @jax.custom_jvp
 def _tanh(x: jax.Array) -> jax.Array:
-    """Return x + x^3 P(x^2) near 0 and elsewhere 1 - (1 - tanh |x|), mirrored."""
+    """Return x + x^3 P(x^2) near 0 and elsewhere 1 - (1 - tanh |x|), mirrored.
+
+    For float16 and bfloat16 it is XLA's in float32, whose errors are far below their rounding.
+    """
     if x.dtype != jnp.float32:
-        return jnp.tanh(x)
+        return jnp.tanh(widened(x))
     size = jnp.abs(x)
     w = x * x
     near = size + size * (w * polynomial(TANH, w))
@@ -109,7 +112,7 @@ def tanh_derivative(x: jax.Array) -> jax.Array:
     return q * (1 - 0.25 * q)
 
 
-_tanh.defjvps(lambda dx, y, x: dx * tanh_derivative(x))
+_tanh.defjvps(lambda dx, y, x: widened(dx) * tanh_derivative(widened(x)))
 tanh_derivative.defjvps(lambda dx, y, x: dx * -2 * tanh(x) * y)
 
 
