@@ -129,3 +129,22 @@ def test_vmap_over_a_parameter():
     slopes = jnp.array([0.0, 0.1, 0.5])
     batched = jax.vmap(jaxact.leaky_relu, in_axes=(None, 0))(X, slopes)
     np.testing.assert_array_equal(batched, jnp.stack([jaxact.leaky_relu(X, s) for s in slopes]))
+
+
+@pytest.mark.parametrize("special", [0.0, np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("row", ROWS)
+def test_what_follows_in_the_program_changes_nothing(row, special):
+    """XLA fuses sums and matrix products with what comes before, and computes that by other code than alone.
+
+    The matrix is no constant: of one of equal elements, XLA makes NaN out of any quotient (jaxlib 0.10.2).
+    """
+    f, _ = applied(row)
+    x = np.random.default_rng(2).normal(size=(2, 16, 1024)).astype(np.float32)
+    x[1, 5, 7] = special
+    y = f(x)
+    ones = jnp.ones((y.shape[-1], 8))
+    for follow in (lambda y, _: jnp.sum(y, axis=-1), jnp.matmul, lambda y, ones: y * y @ ones):
+        expected = follow(y, ones)
+        scale = jnp.sum(jnp.where(jnp.isfinite(y), jnp.abs(y), 0), axis=-1).max()
+        fused = jax.jit(lambda x, ones, follow=follow: follow(f(x), ones))(x, ones)
+        np.testing.assert_allclose(fused, expected, rtol=1e-5, atol=float(1e-5 * scale))

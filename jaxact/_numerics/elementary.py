@@ -181,9 +181,8 @@ def exp_parts(
     bits = lax.bitcast_convert_type(ratio + ROUNDER, np.int32)
     integer = bits - np.float32(ROUNDER).view(np.int32)
     n = integer.astype(np.float32)
-    r = (x - n * LN2_HIGH) - n * LN2_LOW
-    if low is not None:
-        r = r + low
+    r = x - n * LN2_HIGH
+    r = r - n * LN2_LOW if low is None else r + (low - n * LN2_LOW)
     power = lax.bitcast_convert_type((integer + np.int32(127 + doublings)) << 23, np.float32)
     return power, r + r * r * polynomial(EXPM1, r)
 

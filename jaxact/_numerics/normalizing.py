@@ -5,7 +5,9 @@ As in torch, a row whose largest element is infinite, either way, is NaN.
 XLA computes a reduction on a CPU by a library that takes over all arithmetic next to it, one operation at a time
 and each through memory, but no comparisons and nothing on bits. So the largest element of a row leaves that library by
 a comparison, and an exponential, of many operations, comes to it as bits: each stays one kernel. That library's
-maximum of an array and a NaN is the array's element, so no result here may depend on a maximum to pass a NaN on.
+maximum of a number and NaN is the number, so no result here may depend on a maximum to pass a NaN on. And it gives NaN
+(jaxlib 0.10.2) for the matrix product of a quotient with a constant matrix of equal elements: where rows are divided by
+their sum, XLA makes that a product, and along other axes ``jax.nn.softmax`` has the same flaw.
 """
 
 import functools
@@ -26,16 +28,14 @@ LOWEST = -87.33654
 def softmax(x: jax.Array, axis: int) -> jax.Array:
     """Return exp(x) / sum(exp(x)) along an axis, from the exponentials of the distances to the maximum.
 
-    For float16 and bfloat16 it is the plain formula in float32, whose errors are far below their rounding. The
-    barrier keeps XLA from multiplying by the reciprocal of the sum, which is one rounding more.
+    For float16 and bfloat16 it is the plain formula in float32, whose errors are far below their rounding.
     """
     if x.dtype.itemsize == 2:
         x = widened(x)
         e = jnp.exp(x - jnp.max(x, axis=axis, keepdims=True, initial=-jnp.inf))
-        return e / jnp.sum(e, axis=axis, keepdims=True)
-    e = _exp_distance(x, _maximum(x, axis))
-    total = jnp.sum(e, axis=axis, keepdims=True)
-    return e / lax.optimization_barrier(jnp.broadcast_to(total, e.shape))
+    else:
+        e = _exp_distance(x, _maximum(x, axis))
+    return e / jnp.sum(e, axis=axis, keepdims=True)
 
 
 @softmax.defjvp
