@@ -292,15 +292,15 @@ class Sweep:
 
     def done(self) -> dict[int, dict[str, Errors]]:
         """Return the chunks that are done, and are still worth something."""
+        fingerprint, found = self.fingerprint, {}  # of the code as it is now, which may change while a sweep runs
         if not self.partial.exists():
             return {}
-        found = {}
         for line in self.partial.read_text().splitlines():
             try:
                 chunk = json.loads(line)
             except json.JSONDecodeError:  # an empty line, or one that was cut off
                 continue
-            if chunk["fingerprint"] == self.fingerprint:
+            if chunk["fingerprint"] == fingerprint:
                 found[chunk["chunk"]] = {order: _loaded(chunk[order]) for order in ORDERS}
         return found
 

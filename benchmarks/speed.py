@@ -39,7 +39,34 @@ PAGE = ROOT / "docs" / "speed.md"
 PLOT = ROOT / "docs" / "_static" / "speed.png"
 
 # What was tried on a function where a bound or the aim is missed, and why it is out of reach, by its name.
-TRIED: dict[str, str] = {}
+_BFLOAT16 = "in bfloat16 the kernel is float32's between two conversions, and torch's is written for the type"
+_TAILS = "its derivative needs x: from y, as `jax.nn` has it in less memory, the tail is lost"
+TRIED: dict[str, str] = {
+    "sigmoid": f"{_TAILS}; {_BFLOAT16}",
+    "tanh": f"{_TAILS}, and an exponential, of which all clamps but one are gone already",
+    "tanhshrink": "a polynomial near 0 and an exponential beyond, where x - tanh(x) is one operation that cancels; with a "
+    "derivative of 1 - tanh'(x) the memory is `jax.nn`'s, and the time a third more",
+    "silu": _BFLOAT16,
+    "gelu": f"one exponential in two parts, one division and a polynomial of degree 11: the tail; {_BFLOAT16}",
+    "gelu_tanh": "the cubic and its exponential in two parts each: the tail, and no NaN; `jax.nn` calls tanh once, and its "
+    "derivative is NaN on a quarter of all floats",
+    "glu": "a large gated half times the gate's tail, scaled in three steps; both steps that could be dropped lose normal "
+    "results",
+    "hardswish": f"the sum and the product in two parts, for two roundings; {_BFLOAT16}",
+    "elu": _BFLOAT16,
+    "selu": _BFLOAT16,
+    "celu": _BFLOAT16,
+    "softplus": _BFLOAT16,
+    "logsigmoid": _BFLOAT16,
+    "softmax": "the exponential takes back the rounding of x - max and is a kernel of its own; within XLA's fused reduction, "
+    "as `jax.nn`'s, the same arithmetic takes longer and is less accurate",
+    "softmin": "as softmax",
+    "softmax2d": "as softmax",
+    "log_softmax": "as softmax, and a pass that counts the ties of the largest, so that a result near 0 keeps its digits; "
+    "counting in the same pass was slower",
+    "gumbel_softmax": "an eager call draws random numbers, in kernels of their own",
+    "scaled_dot_product_attention": "an eager call is several matrix products; torch's fused kernel never stores the scores",
+}
 
 INTRODUCTION = """# Speed
 

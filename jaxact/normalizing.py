@@ -72,7 +72,7 @@ def softmin(x: jax.Array, /, dim: int, dtype: DTypeLike | None = None) -> jax.Ar
     References:
         The PyTorch documentation of :class:`torch.nn.Softmin`.
     """
-    return _along(kernels.softmax, "softmin", -x, dim)
+    return _along(kernels.softmin, "softmin", x, dim)
 
 
 @activation(static=("dim", "dtype"))

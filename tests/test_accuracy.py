@@ -348,3 +348,37 @@ def test_plot(tmp_path):
     profile[-1] = np.inf
     report.plot("gelu_tanh", {"gelu_tanh.jaxact.forward": profile}).savefig(tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size < 100_000
+
+
+# What the sweep has found, as it is committed
+
+
+def test_the_sweep_was_full_and_holds_the_bounds():
+    records, _ = report.load()
+    ours = {(r["name"], r["dtype"]): r for r in records if r["library"] == "jaxact"}
+    assert ours.keys() == {(name, dtype) for name in reference.CASES for dtype in report.DTYPES}
+    for (_, dtype), record in ours.items():
+        info = jnp.finfo(dtype)
+        assert record["forward"]["inputs"] == 2**info.bits - 2 * (2**info.nmant - 1)  # without NaN
+    assert report.violations(records) == []
+    assert {(r["name"], r["dtype"]) for r in report.load_rows()} == {
+        (n, d) for n in rows.FUNCTIONS for d in report.DTYPES
+    }
+    assert rows.violations(report.load_rows()) == []
+    assert report.PAGE.read_text() == report.page(records, report.load_rows())
+
+
+def test_the_readme_has_the_figures_of_the_sweep():
+    records, _ = report.load()
+    found = {report.key(record): record for record in records}
+    lines = (Path(__file__).parents[1] / "README.md").read_text().partition("derivative: jaxact")[2].splitlines()[2:]
+    table = [line.strip("| ").split(" | ") for line in lines[: lines.index("")]]
+    assert len(table) >= 8
+    for label, *cells in table:
+        name = "gelu_tanh" if "tanh form" in label else label.strip("`")
+        errors = [found[name, "float32", library][order] for order in ORDERS for library in report.LIBRARIES]
+        for error, cell in zip(errors, cells, strict=True):
+            if cell.startswith("NaN on "):
+                assert f"{error['nan'] / error['inputs']:.0%}" == cell.removeprefix("NaN on ")
+            else:
+                assert float(cell) == pytest.approx(float(error["largest"]), rel=0.02, abs=0.006)

@@ -34,7 +34,7 @@ def softmax(x: jax.Array, axis: int) -> jax.Array:
         x = widened(x)
         e = jnp.exp(x - jnp.max(x, axis=axis, keepdims=True, initial=-jnp.inf))
     else:
-        e = _exp_distance(x, _maximum(x, axis))
+        e = _exp_distance(x, _finite(jnp.max(x, axis=axis, keepdims=True, initial=-jnp.inf)))
     return e / jnp.sum(e, axis=axis, keepdims=True)
 
 
@@ -47,13 +47,32 @@ def _softmax_jvp(axis: int, primals: Any, tangents: Any) -> tuple[jax.Array, jax
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def softmin(x: jax.Array, axis: int) -> jax.Array:
+    """Return softmax(-x), from the least element: for the largest of -x, XLA would write -x to memory."""
+    if x.dtype.itemsize == 2:
+        x = widened(x)
+        e = jnp.exp(jnp.min(x, axis=axis, keepdims=True, initial=jnp.inf) - x)
+    else:
+        e = _exp_distance(-x, -_finite(jnp.min(x, axis=axis, keepdims=True, initial=jnp.inf)))
+    return e / jnp.sum(e, axis=axis, keepdims=True)
+
+
+@softmin.defjvp
+def _softmin_jvp(axis: int, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    (x,), (dx,) = primals, tangents
+    y = softmin(x, axis)
+    dx = widened(dx)
+    return y, y * (jnp.sum(y * dx, axis=axis, keepdims=True) - dx)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def log_softmax(x: jax.Array, axis: int) -> jax.Array:
     """Return (x - m) - log(sum(exp(x - m))) along an axis, m the maximum.
 
     The c elements that equal m are counted, not added: log(c + s) = log(c) + log(1 + s / c), s the sum over
     the others. So nothing is lost where one element outweighs all others and its result is -s.
     """
-    m = _maximum(x, axis)
+    m = _finite(jnp.max(x, axis=axis, keepdims=True, initial=-jnp.inf))
     ties = x == m
     count = jnp.sum(ties, axis=axis, keepdims=True, dtype=x.dtype)
     others = jnp.sum(jnp.where(ties, 0, _exp_distance(x, m)), axis=axis, keepdims=True)
@@ -68,9 +87,8 @@ def _log_softmax_jvp(axis: int, primals: Any, tangents: Any) -> tuple[jax.Array,
     return y, dx - jnp.sum(_exp(y, jnp.zeros_like(y)) * dx, axis=axis, keepdims=True)
 
 
-def _maximum(x: jax.Array, axis: int) -> jax.Array:
-    """Return the largest elements along an axis, NaN for an infinite one."""
-    m = jnp.max(x, axis=axis, keepdims=True, initial=-jnp.inf)
+def _finite(m: jax.Array) -> jax.Array:
+    """Return ``m`` with NaN for what is infinite."""
     return jnp.where(jnp.isinf(m), jnp.nan, m)
 
 
