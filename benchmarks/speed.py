@@ -39,33 +39,32 @@ PAGE = ROOT / "docs" / "speed.md"
 PLOT = ROOT / "docs" / "_static" / "speed.png"
 
 # What was tried on a function where a bound or the aim is missed, and why it is out of reach, by its name.
-_BFLOAT16 = "in bfloat16 the kernel is float32's between two conversions, and torch's is written for the type"
+_BFLOAT16 = "in bfloat16 the kernel is float32's between two conversions, and does as much work as there"
 _TAILS = "its derivative needs x: from y, as `jax.nn` has it in less memory, the tail is lost"
 TRIED: dict[str, str] = {
     "sigmoid": f"{_TAILS}; {_BFLOAT16}",
-    "tanh": f"{_TAILS}, and an exponential, of which all clamps but one are gone already",
-    "tanhshrink": "a polynomial near 0 and an exponential beyond, where x - tanh(x) is one operation that cancels; with a "
-    "derivative of 1 - tanh'(x) the memory is `jax.nn`'s, and the time a third more",
+    "tanh": f"{_TAILS}, and it takes an exponential; a bounded one, without a choice between two sums, is in already",
+    "tanhshrink": "a polynomial near 0 and an exponential beyond, where x - tanh(x) is cheap and cancels; with a "
+    "derivative of 1 - tanh'(x) the memory is that of `jax.nn`, and the time a third more",
     "silu": _BFLOAT16,
-    "gelu": f"one exponential in two parts, one division and a polynomial of degree 11: the tail; {_BFLOAT16}",
-    "gelu_tanh": "the cubic and its exponential in two parts each: the tail, and no NaN; `jax.nn` calls tanh once, and its "
+    "gelu": f"the tail costs an exponential in two parts and a polynomial of degree 11; {_BFLOAT16}",
+    "gelu_tanh": "the tail costs a cubic and an exponential in two parts each; `jax.nn` calls tanh once, and its "
     "derivative is NaN on a quarter of all floats",
-    "glu": "a large gated half times the gate's tail, scaled in three steps; both steps that could be dropped lose normal "
-    "results",
-    "hardswish": f"the sum and the product in two parts, for two roundings; {_BFLOAT16}",
+    "glu": "the tail of the gate is scaled in three steps, so that a large gated half keeps it",
+    "hardswish": f"the sum and the product are in two parts, for two roundings; {_BFLOAT16}",
     "elu": _BFLOAT16,
     "selu": _BFLOAT16,
     "celu": _BFLOAT16,
     "softplus": _BFLOAT16,
     "logsigmoid": _BFLOAT16,
-    "softmax": "the exponential takes back the rounding of x - max and is a kernel of its own; within XLA's fused reduction, "
-    "as `jax.nn`'s, the same arithmetic takes longer and is less accurate",
+    "softmax": "the exponential takes back the rounding of x - max, in a kernel of its own; within the fused reduction "
+    "of `jax.nn` the same arithmetic took longer and was less accurate",
     "softmin": "as softmax",
     "softmax2d": "as softmax",
-    "log_softmax": "as softmax, and a pass that counts the ties of the largest, so that a result near 0 keeps its digits; "
-    "counting in the same pass was slower",
-    "gumbel_softmax": "an eager call draws random numbers, in kernels of their own",
-    "scaled_dot_product_attention": "an eager call is several matrix products; torch's fused kernel never stores the scores",
+    "log_softmax": "as softmax, and a pass that counts the ties of the largest, so that a result near 0 keeps its "
+    "digits; counting in the pass of the sum was slower",
+    "gumbel_softmax": "an eager call draws random numbers, which takes kernels of its own",
+    "scaled_dot_product_attention": "an eager call is two matrix products; PyTorch's never stores the scores",
 }
 
 INTRODUCTION = """# Speed
@@ -143,17 +142,17 @@ def page(results: Results, accurate: Mapping[tuple[str, str], Iterable[str]]) ->
     misses = results.misses(accurate)
     text += "\n## Bounds that are missed\n\n" + _miss_table([miss for miss in misses if not miss.aim])
     text += "\n## Aims that are missed\n\n" + _miss_table([miss for miss in misses if miss.aim])
+    reasons = [f"- `{name}`: {TRIED[name]}.\n" for name in dict.fromkeys(m.subject for m in misses) if name in TRIED]
+    if reasons:
+        text += "\n## Why, and what was tried\n\n" + "".join(reasons)
     return text + _sections(kernel_tables(results) + other_tables(results))
 
 
 def _miss_table(misses: list[Miss]) -> str:
     if not misses:
         return "None.\n"
-    rows = [
-        [miss.subject, miss.what, TRIED.get(miss.subject, ""), number(miss.measured), number(miss.limit)]
-        for miss in misses
-    ]
-    return _table(["of", "what", "what was tried", "measured", "should be"], rows, text=3)
+    rows = [[miss.subject, miss.what, number(miss.measured), number(miss.limit)] for miss in misses]
+    return _table(["of", "what", "measured", "should be"], rows, text=2)
 
 
 def _sections(tables: Tables) -> str:
