@@ -26,7 +26,8 @@ def test_the_catalog_has_a_row_for_each_public_function():
 
 
 def test_the_readme_table_is_the_catalogs():
-    table = re.findall(r"^\| `(\w+)` \| (.*) \| (.*) \| (.*) \|$", (CHECKOUT / "README.md").read_text(), re.M)
+    text = (CHECKOUT / "README.md").read_text().partition("## The activations")[2]
+    table = re.findall(r"^\| `(\w+)` \| (.*) \| (.*) \| (.*) \|$", text, re.M)
     assert table == [(row.name, row.range, row.use_case, row.advantages) for row in CATALOG]
 
 
