@@ -139,15 +139,14 @@ def expm1(x: jax.Array) -> jax.Array:
 expm1.defjvps(lambda dx, y, x: dx * exp(x))
 
 
-def one_plus_exp(x: jax.Array, doublings: int = 0) -> jax.Array:
-    """Return 2^doublings (1 + exp(x)): monotone, and rounded once where exp(x) < 2^24.
+def one_plus_exp(x: jax.Array) -> jax.Array:
+    """Return 1 + exp(x): monotone, and rounded once where exp(x) < 2^24.
 
     It has no gradient: for functions that carry a derivative rule.
     """
-    one = 2.0**doublings
-    power, rest = exp_parts(x, doublings=doublings)
+    power, rest = exp_parts(x)
     rest = power * rest
-    return jnp.where(power < one * 2**24, (one + power) + rest, power + (one + rest))
+    return jnp.where(power < 2**24, (1 + power) + rest, power + (1 + rest))
 
 
 def exp_parts(
