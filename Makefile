@@ -48,7 +48,7 @@ docs: .venv/installed  ## build the site into docs/_build
 accuracy: .venv/installed  ## every float through every function: some two hours on two cores, resumable
 	$(BIN)/python benchmarks/accuracy.py
 
-bench: .venv/installed  ## speed beside torch and jax.nn: a quarter of an hour on a quiet machine
+bench: .venv/installed  ## speed beside torch and jax.nn: some ten minutes on a quiet machine
 	$(BIN)/python benchmarks/speed.py
 
 .venv/installed: pyproject.toml constraints.txt

@@ -47,7 +47,7 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read, not tables.")] = False,
     output: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
 ) -> None:
-    """Measure the speed beside torch, torch.compile and jax.nn; a full run takes about half an hour."""
+    """Measure the speed beside torch, torch.compile and jax.nn; a full run takes some ten minutes."""
     restart_in_environment()
     try:
         from . import speed
