@@ -45,7 +45,7 @@ TRIED: dict[str, str] = {
     "sigmoid": f"{_TAILS}; {_BFLOAT16}",
     "tanh": f"{_TAILS}, and it takes an exponential; a bounded one, without a choice between two sums, is in already",
     "tanhshrink": "a polynomial near 0 and an exponential beyond, where x - tanh(x) is cheap and cancels; with a "
-    "derivative of 1 - tanh'(x) the memory is that of `jax.nn`, and the time a third more",
+    "derivative of 1 - tanh'(x) the memory is that of `jax.nn`, and the time longer",
     "silu": _BFLOAT16,
     "gelu": f"the tail costs an exponential in two parts and a polynomial of degree 11; {_BFLOAT16}",
     "gelu_tanh": "the tail costs a cubic and an exponential in two parts each; `jax.nn` calls tanh once, and its "
