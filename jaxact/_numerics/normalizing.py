@@ -116,9 +116,13 @@ def _normal(x: jax.Array) -> jax.Array:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def log_softmax(x: jax.Array, axis: int) -> jax.Array:
-    """Return (x - m) - log(sum(exp(x - m))) along an axis, m the maximum."""
+    """Return (x - m) - log(sum(exp(x - m))) along an axis, m the maximum.
+
+    The logarithm passes through its bits too, so that the distances are computed again in the last kernel, and not
+    written to memory for it.
+    """
     distance = rounded(x) - _finite(_largest(x, axis))
-    return distance - jnp.log(jnp.sum(_exp(distance), axis=axis, keepdims=True))
+    return distance - rounded(jnp.log(jnp.sum(_exp(distance), axis=axis, keepdims=True)))
 
 
 @log_softmax.defjvp

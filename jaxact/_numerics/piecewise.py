@@ -19,9 +19,19 @@ relu.defjvps(lambda dx, y, x: jnp.where(x <= 0, 0, dx))
 
 
 def sloped(x: jax.Array, slope: ArrayLike) -> jax.Array:
-    """Return x above 0 and slope * x elsewhere; `below` keeps an infinite x out of the slope's derivative."""
-    below = jnp.where(x > 0, 0, x)
-    return jnp.where(x > 0, x, below * slope)
+    """Return x above 0 and slope * x elsewhere."""
+    return _sloped(x, jnp.asarray(slope, x.dtype))
+
+
+@jax.custom_jvp
+def _sloped(x: jax.Array, slope: jax.Array) -> jax.Array:
+    return jnp.where(x > 0, x, x * slope)
+
+
+_sloped.defjvps(
+    lambda dx, y, x, slope: jnp.where(x > 0, dx, dx * slope),
+    lambda dslope, y, x, slope: jnp.where(x > 0, 0, x) * dslope,  # an infinite x above 0 is kept out
+)
 
 
 def clip(x: jax.Array, low: ArrayLike, high: ArrayLike) -> jax.Array:

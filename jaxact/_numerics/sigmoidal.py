@@ -92,7 +92,7 @@ def _decay(z: jax.Array) -> jax.Array:
 
 
 complex_sigmoid.defjvps(lambda dz, y, z: dz * _complex_sigmoid_derivative(z))
-_complex_sigmoid_derivative.defjvps(lambda dz, y, z: dz * (-tanh(0.5 * z) * y))
+_complex_sigmoid_derivative.defjvps(lambda dz, y, z: dz * (-_complex_tanh(lax.complex(0.5 * z.real, 0.5 * z.imag)) * y))
 
 
 def tanh(x: jax.Array) -> jax.Array:
