@@ -159,11 +159,14 @@ exp.defjvps(lambda dx, y, x: dx * y)
 
 @jax.custom_jvp
 def scaled_exp(scale: jax.Array | float, x: jax.Array) -> jax.Array:
-    """Return scale * exp(x) for x <= 88, also where exp(x) alone is too small for a normal number."""
-    p, k = reduced_exp(jnp.maximum(x, lowest(x.dtype)))
-    first, second = two_powers(k)
-    part = scale * first
-    return (part + part * p) * second
+    """Return scale * exp(x) for x <= 88, also where exp(x) alone is too small for a normal number.
+
+    The power of two is multiplied in two halves, each a normal number as long as the result may be one.
+    """
+    p, k = reduced_exp(jnp.maximum(x, -176 if x.dtype == jnp.float32 else -1418))
+    half = jnp.floor(0.5 * k)
+    part = scale * power_of_two(half)
+    return (part + part * p) * power_of_two(k - half)
 
 
 scaled_exp.defjvps(lambda ds, y, scale, x: ds * exp(x), lambda dx, y, scale, x: dx * y)
@@ -274,20 +277,6 @@ def power_of_two(k: jax.Array) -> jax.Array:
     integer, digits, bias = (np.int32, 23, 127) if k.dtype == jnp.float32 else (np.int64, 52, 1023)
     bits = lax.bitcast_convert_type(k + (1.5 * 2.0**digits + bias), integer)
     return lax.bitcast_convert_type(lax.shift_left(bits, integer(digits)), k.dtype)
-
-
-def lowest(dtype: np.dtype) -> float:
-    """Return where even the largest number times the exponential is too small for a normal one."""
-    return -174.0 if dtype == jnp.float32 else -1410.0
-
-
-def two_powers(k: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return two powers of two whose product is 2^k, for -252 <= k <= 254 (float64: -2044, 2046).
-
-    Multiplied with one after the other, a value leaves the normal numbers only where the result does.
-    """
-    half = jnp.floor(0.5 * k)
-    return power_of_two(half), power_of_two(k - half)
 
 
 def times_power(value: jax.Array | float, k: jax.Array) -> jax.Array:

@@ -19,7 +19,6 @@ from jaxact._numerics.elementary import (
     expm1,
     expm1_parts,
     log1p,
-    lowest,
     one_plus,
     one_plus_exp,
     power_of_two,
@@ -27,7 +26,6 @@ from jaxact._numerics.elementary import (
     reduced_exp,
     rounded,
     scaled_exp,
-    two_powers,
 )
 from jaxact._numerics.sigmoidal import sigmoid, sigmoid_derivative
 
@@ -58,28 +56,51 @@ def _log_one_plus(power: jax.Array, rest: jax.Array) -> jax.Array:
     return k.astype(np.float32) * LN2 + log1p(jnp.where(k > 0, m - 1, power * (1 + rest)))
 
 
-@jax.custom_jvp
+def _log_one_plus_exp(z: jax.Array) -> jax.Array:
+    """Return log(1 + exp(z)). It has no gradient: for functions that carry a derivative rule."""
+    if z.dtype != jnp.float32:
+        return jnp.maximum(z, 0) + log1p(exp(-jnp.abs(z)))
+    return jnp.where(z <= 30, _log_one_plus(*exp_parts(z)), z)
+
+
 def softplus(x: jax.Array, beta: Scalar, threshold: Scalar) -> jax.Array:
+    """Return log(1 + exp(beta x)) / beta, or x if beta x > threshold; beta = 1, if known, costs nothing."""
+    if isinstance(beta, float) and beta == 1:
+        return _softplus(x, threshold)
+    return _scaled_softplus(x, beta, threshold)
+
+
+@jax.custom_jvp
+def _softplus(x: jax.Array, threshold: Scalar) -> jax.Array:
+    """Return log(1 + exp(x)), or x if x > threshold."""
+    return jnp.where(x > threshold, x, _log_one_plus_exp(x))
+
+
+_softplus.defjvps(lambda dx, y, x, threshold: dx * jnp.where(x > threshold, 1, sigmoid(x)), None)
+
+
+@jax.custom_jvp
+def _scaled_softplus(x: jax.Array, beta: Scalar, threshold: Scalar) -> jax.Array:
     """Return log(1 + exp(z)) / beta with z = beta x, or x if z > threshold.
 
-    With exp(z) = 2^k (1 + p), it is 2^k (1 + p) / beta far to the left, where that may be a normal number though 2^k is
-    none: so 2^k is multiplied last, in two halves. Far to the right it is x.
+    Far to the left it is exp(z) / beta, which may be a normal number though exp(z) = 2^k (1 + p) is none: there 2^k is
+    raised, and lowered after the division.
     """
     z, low = _product(x, beta)
-    left, right = (-18.0, 30.0) if x.dtype == jnp.float32 else (-38.0, 40.0)
-    p, k = reduced_exp(jnp.clip(z, lowest(x.dtype), right), low)
-    logarithm = _log_one_plus(power_of_two(jnp.maximum(k, -100)), p)
-    first, second = two_powers(jnp.where(z < left, k, 0))
-    numerator = jnp.where(z < left, 1 + p, jnp.where(z >= left, logarithm, z))  # z, if it is NaN
-    y = numerator / beta * first * second
+    far, end, right, raised = (-87, -173.2, 30, 124) if x.dtype == jnp.float32 else (-708, -1410, 40, 1020)
+    p, k = reduced_exp(jnp.clip(z, end, right), low)
+    left = z < far
+    power = power_of_two(jnp.where(left, k + raised, k))
+    value = jnp.where(left, power + power * p, _log_one_plus(power, p))
+    y = jnp.where(z == z, value, z) / beta * jnp.where(left, 2.0**-raised, 1)  # the logarithm of NaN is none
     return jnp.where((z > threshold) | (z > right), x, y)
 
 
-def _softplus_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+def _scaled_softplus_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     x, beta, threshold = primals
     z = x * beta
     linear = z > threshold
-    return softplus(*primals), chain_rule(
+    return _scaled_softplus(*primals), chain_rule(
         tangents,
         lambda: jnp.where(linear, 1, _sigmoid_of_product(x, beta)),
         lambda: jnp.where(linear, 0, -_entropy(z) / beta / beta),
@@ -87,7 +108,7 @@ def _softplus_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     )
 
 
-softplus.defjvp(_softplus_jvp, symbolic_zeros=True)
+_scaled_softplus.defjvp(_scaled_softplus_jvp, symbolic_zeros=True)
 
 
 @jax.custom_jvp
@@ -103,10 +124,8 @@ _sigmoid_of_product.defjvps(
 )
 
 
-def _product(x: jax.Array, beta: Scalar) -> tuple[jax.Array, jax.Array | float]:
+def _product(x: jax.Array, beta: Scalar) -> tuple[jax.Array, jax.Array]:
     """Return beta x rounded, and what rounding has cost."""
-    if isinstance(beta, float) and beta == 1:
-        return x, 0.0
     beta = jnp.asarray(beta, x.dtype)
     shift, unshift = centring(beta)
     return product_parts(x * unshift, beta * shift)
@@ -128,10 +147,7 @@ _entropy.defjvps(lambda dz, y, z: dz * -jnp.clip(z, -FAR, FAR) * sigmoid_derivat
 @jax.custom_jvp
 def logsigmoid(x: jax.Array) -> jax.Array:
     """Return log(sigmoid(x)) = 0 - log(1 + exp(-x)); as in torch, what is too small is +0."""
-    z = -x
-    if x.dtype != jnp.float32:
-        return 0 - (jnp.maximum(z, 0) + log1p(exp(-jnp.abs(z))))
-    return 0 - jnp.where(z <= 30, _log_one_plus(*exp_parts(z)), z)
+    return 0 - _log_one_plus_exp(-x)
 
 
 logsigmoid.defjvps(lambda dx, y, x: dx * sigmoid(-x))
@@ -176,13 +192,11 @@ def _inverse_parts(a: jax.Array) -> tuple[jax.Array, jax.Array]:
     return inverse, ((1 - product) - error) * inverse
 
 
-def _left_quotient(x: jax.Array, alpha: Scalar) -> tuple[jax.Array, jax.Array | float]:
+def _left_quotient(x: jax.Array, alpha: Scalar) -> tuple[jax.Array, jax.Array]:
     """Return min(x, 0) / alpha rounded, and what rounding has cost: 0 and 0 for an infinite alpha.
 
     Beyond 2000, where the exponential is 0, the quotient stays.
     """
-    if isinstance(alpha, float) and alpha == 1:
-        return jnp.minimum(x, 0), 0.0
     alpha = jnp.asarray(alpha, x.dtype)
     left = jnp.clip(x, -jnp.minimum(2000 * jnp.abs(alpha), float(jnp.finfo(x.dtype).max)), 0)
     shift, _ = centring(alpha)
@@ -192,24 +206,31 @@ def _left_quotient(x: jax.Array, alpha: Scalar) -> tuple[jax.Array, jax.Array | 
     return z, low + left * shift * error
 
 
-@jax.custom_jvp
 def celu(x: jax.Array, alpha: Scalar) -> jax.Array:
+    """Return x for x > 0, else alpha (exp(x / alpha) - 1); alpha = 1, if known, costs nothing."""
+    if isinstance(alpha, float) and alpha == 1:
+        return elu(x, alpha)
+    return _scaled_elu(x, alpha)
+
+
+@jax.custom_jvp
+def _scaled_elu(x: jax.Array, alpha: Scalar) -> jax.Array:
     """Return x for x > 0, else alpha (exp(x / alpha) - 1), which is x too where x / alpha is tiny."""
     z, low = _left_quotient(x, alpha)
     tiny = float(jnp.finfo(x.dtype).eps) / 8
-    return jnp.where((x > 0) | (jnp.abs(z) < tiny), x, alpha * expm1_parts(z, low))
+    return jnp.where(jnp.abs(z) < tiny, x, alpha * expm1_parts(z, low))
 
 
-def _celu_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+def _scaled_elu_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     x, alpha = primals
-    return celu(*primals), chain_rule(
+    return _scaled_elu(*primals), chain_rule(
         tangents,
         lambda: jnp.where(x > 0, 1, _exp_of_quotient(x, alpha)),
         lambda: jnp.where(x > 0, 0, _celu_alpha_derivative(jnp.minimum(x, 0) / alpha)),
     )
 
 
-celu.defjvp(_celu_jvp, symbolic_zeros=True)
+_scaled_elu.defjvp(_scaled_elu_jvp, symbolic_zeros=True)
 
 
 @jax.custom_jvp
