@@ -4,9 +4,13 @@ They compare and select, and take no maximum or product of a selection: so -0.0 
 branch that is not taken adds no NaN to a derivative, also where the cotangent or a parameter is infinite.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
+
+from jaxact._numerics.elementary import chain_rule
 
 
 @jax.custom_jvp
@@ -28,10 +32,16 @@ def _sloped(x: jax.Array, slope: jax.Array) -> jax.Array:
     return jnp.where(x > 0, x, x * slope)
 
 
-_sloped.defjvps(
-    lambda dx, y, x, slope: jnp.where(x > 0, dx, dx * slope),
-    lambda dslope, y, x, slope: jnp.where(x > 0, 0, x) * dslope,  # an infinite x above 0 is kept out
-)
+def _sloped_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    x, slope = primals
+    return _sloped(x, slope), chain_rule(
+        tangents,
+        lambda: jnp.where(x > 0, 1, slope),
+        lambda: jnp.where(x > 0, 0, x),  # an infinite x above 0 is kept out
+    )
+
+
+_sloped.defjvp(_sloped_jvp, symbolic_zeros=True)
 
 
 def clip(x: jax.Array, low: ArrayLike, high: ArrayLike) -> jax.Array:
