@@ -28,11 +28,14 @@ LIBRARIES = ("jaxact", "torch", "jax.nn")
 BINS = 4096
 
 Record = dict[str, Any]
+Key = tuple[str, str, str]
 Profiles = dict[str, Any]
 
 
 def load() -> tuple[list[Record], Profiles]:
     """Return the figures, a record for each function, type and library, and what to plot."""
+    if not DATA.exists():
+        return [], {}
     with np.load(PROFILES) as profiles:
         return json.loads(DATA.read_text()), dict(profiles)
 
@@ -42,8 +45,8 @@ def load_rows() -> list[Record]:
     return json.loads(ROWS.read_text()) if ROWS.exists() else []
 
 
-def key(entry: Record) -> tuple[str, str, str]:
-    """Return what identifies a record."""
+def key(entry: Record) -> Key:
+    """Return what identifies a record: its function, type and library."""
     return entry["name"], entry["dtype"], entry["library"]
 
 

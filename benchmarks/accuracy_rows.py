@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+from accuracy_measure import program as digest
 from reference import BOUNDS, is_normal, ulp
 
 import jaxact
@@ -48,6 +49,7 @@ def measure(name: str, dtype: str, library: str) -> dict[str, Any]:
         "name": name,
         "dtype": dtype,
         "library": library,
+        "program": program(name, dtype, library),
         "largest": float(error.max()),
         "mean": float(error.mean()),
         "nan": int(np.isnan(y).sum()),
@@ -62,13 +64,22 @@ def _exact(name: str, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return logarithm if name == "log_softmax" else np.exp(logarithm)
 
 
+def program(name: str, dtype: str, library: str) -> str:
+    """Return a digest of what computes: see `accuracy_measure.program`."""
+    return digest(library, () if library == "torch" else (_compiled(name, library),), (ROWS, ROW), dtype)
+
+
 def _runner(name: str, library: str) -> Callable[[Any], np.ndarray[Any, Any]]:
     if library == "torch":
         function = functools.partial(getattr(torch.nn.functional, name), dim=-1)
         return lambda x: to_numpy(function(to_torch(x)))
+    function = _compiled(name, library)
+    return lambda x: np.asarray(function(x))
+
+
+def _compiled(name: str, library: str) -> Any:
     functions = JAX_NN if library == "jax.nn" else vars(jaxact)
-    compiled = jax.jit(functools.partial(functions[name], dim=-1))
-    return lambda x: np.asarray(compiled(x))
+    return jax.jit(functools.partial(functions[name], dim=-1))
 
 
 def violations(records: list[dict[str, Any]]) -> list[str]:

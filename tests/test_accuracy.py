@@ -294,6 +294,7 @@ def test_the_sweep_goes_on_where_it_was_interrupted(sweep):
     sweep(libraries="jaxact")
     (partial,) = accuracy.PARTIAL.glob("*.jsonl")
     partial.write_text(partial.read_text()[:-100])
+    report.DATA.unlink()
     assert sweep(libraries="jaxact") == (0, [3])
     assert sweep(libraries="jaxact") == (0, [])
     assert sweep(libraries="jaxact,torch") == (0, [0, 1, 2, 3])
@@ -312,6 +313,41 @@ def test_the_sweep_is_done_again_where_the_program_changes(sweep, monkeypatch):
     accuracy.compiled.cache_clear()
     assert sweep(libraries="jaxact")[1] == [0, 1, 2, 3]
     accuracy.compiled.cache_clear()
+
+
+def test_only_stale_figures_are_made_again(sweep, monkeypatch, capsys):
+    monkeypatch.setattr(rows, "ROWS", 64)
+    options = {"functions": "sigmoid,tanh,softmax", "libraries": "jaxact"}
+    assert sweep(**options, only_list=True) == (1, [])
+    assert sweep(**options)[0] == 0
+    assert sweep(**options, only_list=True) == (0, [])
+    for partial in accuracy.PARTIAL.glob("*.jsonl"):
+        partial.unlink()
+    monkeypatch.setattr(jaxact, "sigmoid", lambda x: 1 / (1 + jnp.exp(-x)))
+    monkeypatch.setattr(jaxact, "softmax", lambda x, dim: jax.nn.softmax(x, axis=dim))
+    accuracy.compiled.cache_clear()
+    before = {report.key(entry): entry for entry in report.load()[0]}
+    capsys.readouterr()
+    assert sweep(**options, only_list=True) == (1, [])
+    assert capsys.readouterr().out.split() == ["sigmoid", "bfloat16", "jaxact", "softmax", "bfloat16", "jaxact"]
+    assert sweep(**options)[1] == [0, 1, 2, 3]
+    after = {report.key(entry): entry for entry in report.load()[0]}
+    assert {key for key in after if after[key] != before[key]} == {("sigmoid", "bfloat16", "jaxact")}
+    assert sweep(**options, everything=True)[1] == [0, 1, 2, 3]
+    accuracy.compiled.cache_clear()
+
+
+def test_a_program_has_no_names():
+    def double(x):
+        return 2 * x
+
+    def twice(x):
+        return 2 * x
+
+    def program(f):
+        return accuracy.program("jaxact", [jax.jit(lambda x: jax.jit(f)(x))], (8,), "float32")
+
+    assert program(double) == program(twice) != program(jnp.exp)
 
 
 def test_the_softmax_family_is_measured_on_rows(sweep, monkeypatch, capsys):
