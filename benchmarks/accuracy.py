@@ -1,9 +1,10 @@
 """How far jaxact, torch and jax.nn are from the true value, for every float there is.
 
 ``python benchmarks/accuracy.py`` runs every bfloat16, every float16 and every float32 through each activation
-and its derivative, in chunks. It writes the figures to ``benchmarks/results/accuracy.json`` and what to plot to
-``accuracy.npz`` beside it, makes ``docs/accuracy.md`` and its plots from these, and exits with 1 if jaxact is
-outside a bound.
+and its derivative, in chunks; then the softmax family on rows, and a stratified choice of float64, and of float32
+at other parameters. It writes the figures to ``benchmarks/results/accuracy.json``, what to plot to ``accuracy.npz``,
+and the rest to ``accuracy_rows.json`` and ``accuracy_strata.json`` beside it, makes ``docs/accuracy.md`` and its plots
+from these, and exits with 1 if jaxact is outside a bound.
 
 Only what is stale is done: the figures say of which program they are, so that those of a function that compiles to
 another one now, or runs on another version of its library, are done again and put in the place of the old ones.
@@ -20,7 +21,7 @@ import json
 import math
 import multiprocessing
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,11 +29,12 @@ from typing import Annotated, Any
 
 import accuracy_report as report
 import accuracy_rows
+import accuracy_strata
 import jax.numpy as jnp
 import numpy as np
 import torch
 import typer
-from accuracy_measure import Errors, Floats, Truth, compiled, device, has, program, runner, versions
+from accuracy_measure import ALL, Errors, Floats, Truth, compiled, device, figures, has, program, runner, versions
 from accuracy_report import BINS, DTYPES, LIBRARIES
 from reference import CASES, ORDERS
 from rich.console import Console
@@ -181,19 +183,45 @@ def run(sweeps: list[Sweep], jobs: int, console: Console) -> None:
         for chunk in range(sweep.chunks):
             if chunk not in done:
                 missing.setdefault((sweep.name, sweep.dtype, chunk, sweep.stride), []).append(sweep)
+    tasks = {task: (*task, [sweep.library for sweep in group]) for task, group in missing.items()}
+    for task, found in in_parallel(measure, tasks, jobs, console):
+        for sweep in missing[task]:
+            sweep.keep(task[2], found[sweep.library])
+
+
+def run_strata(keys: list[report.Key], jobs: int, console: Console) -> list[report.Record]:
+    """Return the records of the strata, those of the same exact results computed together.
+
+    Args:
+        keys: What to do.
+        jobs: How many processes to use.
+        console: Where to show the progress.
+    """
+    libraries: dict[tuple[str, str], list[str]] = {}
+    for name, dtype, library in keys:
+        libraries.setdefault((name, dtype), []).append(library)
+    tasks = {task: (*task, found) for task, found in libraries.items()}
+    return [entry for _, found in in_parallel(accuracy_strata.measure, tasks, jobs, console) for entry in found]
+
+
+def in_parallel(
+    function: Callable[..., Any], tasks: dict[Any, tuple[Any, ...]], jobs: int, console: Console
+) -> Iterator[tuple[Any, Any]]:
+    """Yield each task with what the function returns at its arguments, as they are done by several processes."""
+    if not tasks:
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     context = multiprocessing.get_context("spawn")
     with (
         Progress(*columns, TimeRemainingColumn(), console=console) as progress,
         ProcessPoolExecutor(jobs, mp_context=context) as pool,
     ):
-        bar = progress.add_task("chunks", total=len(missing))
-        futures = {pool.submit(measure, *task, [s.library for s in group]): task for task, group in missing.items()}
+        bar = progress.add_task("", total=len(tasks))
+        futures = {pool.submit(function, *arguments): task for task, arguments in tasks.items()}
         try:
             for future in as_completed(futures):
                 task = futures[future]
-                for sweep in missing[task]:
-                    sweep.keep(task[2], future.result()[sweep.library])
+                yield task, future.result()
                 progress.update(bar, advance=1, description=f"{task[0]} {task[1]}")
         except BaseException:
             pool.shutdown(cancel_futures=True)
@@ -212,54 +240,40 @@ def record(sweep: Sweep, total: dict[str, Errors]) -> dict[str, Any]:
         "program": sweep.program,
         "stride": sweep.stride,
         "date": datetime.date.today().isoformat(),
-    } | {
-        order: {
-            "inputs": errors.inputs,
-            "counted": errors.counted,
-            "largest": _json_number(errors.largest),
-            "at": errors.at,
-            "mean": _json_number(errors.total / max(errors.counted, 1)),
-            "correctly_rounded": errors.right / max(errors.counted, 1),
-            "nan": errors.nan,
-            "reversals": errors.reversals,
-            "subnormal": _json_number(errors.subnormal),
-            "window": errors.window,
-        }
-        for order, errors in total.items()
-    }
+    } | {order: figures(errors) for order, errors in total.items()}
 
 
-def _json_number(value: float) -> float | str:
-    """Return a number as JSON has it, which knows no infinity: as "inf", which ``float`` reads."""
-    return value if math.isfinite(value) else str(value)
-
-
-def save(records: list[report.Record], profiles: report.Profiles, rows: list[report.Record]) -> None:
+def save(
+    records: list[report.Record], profiles: report.Profiles, rows: list[report.Record], strata: list[report.Record]
+) -> None:
     """Put new results in the place of old ones of the same function, type and library."""
     old_records, old_profiles = report.load()
     report.DATA.parent.mkdir(exist_ok=True)
-    report.DATA.write_text(_merged(old_records, records))
-    report.ROWS.write_text(_merged(report.load_rows(), rows))
+    report.DATA.write_text(json.dumps(_merged(old_records, records), indent=1) + "\n")
+    report.ROWS.write_text(json.dumps(_merged(report.load_rows(), rows), indent=1) + "\n")
+    lines = ",\n".join(map(json.dumps, _merged(report.load_strata(), strata)))
+    report.STRATA.write_text(f"[\n{lines}\n]\n")
     np.savez_compressed(report.PROFILES, **(old_profiles | profiles))
 
 
-def _merged(old: list[report.Record], new: list[report.Record]) -> str:
+def _merged(old: list[report.Record], new: list[report.Record]) -> list[report.Record]:
     merged = {report.key(entry): entry for entry in old + new}
-    names = (*CASES, *accuracy_rows.FUNCTIONS)
-    order = [(name, dtype, library) for name in names for dtype in DTYPES for library in LIBRARIES]
-    return json.dumps([merged[key] for key in order if key in merged], indent=1) + "\n"
+    names = (*ALL, *accuracy_rows.FUNCTIONS)
+    order = [(name, dtype, library) for name in names for dtype in TYPES for library in LIBRARIES]
+    return [merged[key] for key in order if key in merged]
 
 
-def stale(keys: list[report.Key]) -> list[report.Key]:
-    """Return for which functions, types and libraries no figures are kept, or those of another program."""
-    kept = {report.key(entry): entry.get("program") for entry in report.load()[0] + report.load_rows()}
-    return [key for key in keys if kept.get(key) != _program(*key)]
+def stale(
+    keys: list[report.Key], records: list[report.Record], program: Callable[[str, str, str], str]
+) -> list[report.Key]:
+    """Return for which of the keys there is no record, or one of another program."""
+    kept = {report.key(entry): entry.get("program") for entry in records}
+    return [key for key in keys if kept.get(key) is None or kept[key] != program(*key)]
 
 
-def _program(name: str, dtype: str, library: str) -> str:
-    if name in CASES:
-        return Sweep(name, dtype, library, 1).program
-    return accuracy_rows.program(name, dtype, library)
+def sweep_program(name: str, dtype: str, library: str) -> str:
+    """Return a digest of what a sweep runs."""
+    return Sweep(name, dtype, library, 1).program
 
 
 def profile(errors: Errors) -> Floats:
@@ -273,6 +287,28 @@ def profile(errors: Errors) -> Floats:
 # The command line
 
 
+PARTS = ("sweep", "rows", "strata")
+TYPES = (*DTYPES, "float64")
+FUNCTIONS = tuple(dict.fromkeys([*CASES, *(case.function for case in ALL.values()), *accuracy_rows.FUNCTIONS]))
+
+
+def choose(
+    parts: list[str], functions: list[str], dtypes: list[str], libraries: list[str]
+) -> dict[str, list[report.Key]]:
+    """Return what there is to do in each part: names of cases or functions, with their types and libraries."""
+    keys = [(name, dtype, library) for dtype in dtypes for name in functions for library in libraries]
+    found = {
+        "sweep": [(n, d, lib) for n, d, lib in keys if n in CASES and d in DTYPES and has(lib, CASES[n])],
+        "rows": [key for key in keys if key[0] in accuracy_rows.FUNCTIONS],
+        "strata": accuracy_strata.keys(functions, dtypes, libraries),
+    }
+    return {part: keys if part in parts else [] for part, keys in found.items()}
+
+
+def _of(keys: list[report.Key], records: list[report.Record]) -> list[report.Record]:
+    return [entry for entry in records if report.key(entry) in keys]
+
+
 def _names(text: str, known: Iterable[str], what: str) -> list[str]:
     names = text.split(",") if text else list(known)
     if unknown := set(names).difference(known):
@@ -284,6 +320,7 @@ def main(
     functions: Annotated[str, typer.Option(help="Only these functions, separated by commas.")] = "",
     dtypes: Annotated[str, typer.Option("--dtype", help="Only these types, separated by commas.")] = "",
     libraries: Annotated[str, typer.Option(help="Only these libraries, separated by commas.")] = "",
+    parts: Annotated[str, typer.Option(help="Only these of sweep, rows and strata, separated by commas.")] = "",
     stride: Annotated[int, typer.Option(help="One float32 in so many, a power of 2 up to 65536.")] = 1,
     jobs: Annotated[int, typer.Option(help="How many processes to use.")] = os.cpu_count() or 1,
     everything: Annotated[bool, typer.Option("--all", help="Also what is not stale.")] = False,
@@ -296,20 +333,24 @@ def main(
     console = Console()
     if stride not in [2**power for power in range(17)]:
         raise typer.BadParameter(f"the stride must be a power of 2 up to 65536, got {stride}")
-    chosen = [
-        (name, dtype, library)
-        for dtype in _names(dtypes, DTYPES, "type")
-        for name in _names(functions, [*CASES, *accuracy_rows.FUNCTIONS], "function")
-        for library in _names(libraries, LIBRARIES, "library")
-        if name not in CASES or has(library, CASES[name])
-    ]
+    chosen = choose(
+        _names(parts, PARTS, "part"),
+        _names(functions, FUNCTIONS, "function"),
+        _names(dtypes, TYPES, "type"),
+        _names(libraries, LIBRARIES, "library"),
+    )
     if not only_report:
-        todo = chosen if everything or stride > 1 else stale(chosen)
+        todo = chosen
+        if stride == 1 and not everything:
+            kept = {"sweep": report.load()[0], "rows": report.load_rows(), "strata": report.load_strata()}
+            programs = {"sweep": sweep_program, "rows": accuracy_rows.program, "strata": accuracy_strata.program}
+            todo = {part: stale(keys, kept[part], programs[part]) for part, keys in chosen.items()}
         if only_list:
-            for key in todo:
-                console.print(*key, highlight=False)
-            raise typer.Exit(1 if todo else 0)
-        sweeps = [Sweep(*key, stride if key[1] == "float32" else 1) for key in todo if key[0] in CASES]
+            for part, keys in todo.items():
+                for key in keys:
+                    console.print(part, *key, highlight=False)
+            raise typer.Exit(1 if any(todo.values()) else 0)
+        sweeps = [Sweep(*key, stride if key[1] == "float32" else 1) for key in todo["sweep"]]
         run(sweeps, jobs, console)
         totals = {sweep: sweep.total() for sweep in sweeps}
         records = [record(sweep, total) for sweep, total in totals.items()]
@@ -319,16 +360,16 @@ def main(
             if sweep.dtype == "float32"
             for order in ORDERS
         }
-        rows = [accuracy_rows.measure(*key) for key in todo if key[0] in accuracy_rows.FUNCTIONS]
+        rows = [accuracy_rows.measure(*key) for key in todo["rows"]]
+        strata = run_strata(todo["strata"], jobs, console)
         if stride == 1:
-            save(records, profiles, rows)
+            save(records, profiles, rows, strata)
     if stride == 1:
-        records, rows = (
-            [e for e in entries if report.key(e) in chosen] for entries in (report.load()[0], report.load_rows())
-        )
+        records = _of(chosen["sweep"], report.load()[0])
+        rows, strata = _of(chosen["rows"], report.load_rows()), _of(chosen["strata"], report.load_strata())
         report.write(console)
-    report.show(records, rows, console)
-    failures = report.violations(records) + accuracy_rows.violations(rows)
+    report.show(records, rows, strata, console)
+    failures = report.violations(records) + accuracy_rows.violations(rows) + report.violations(strata)
     for line in failures:
         console.print(line, style="red", highlight=False, soft_wrap=True)
     raise typer.Exit(1 if failures else 0)
