@@ -102,6 +102,12 @@ def test_strata_have_every_exponent_every_corner_and_both_infinities():
         assert np.isin(np.nextafter(dtype(20), dtype([0, 30])), x).all()
 
 
+def test_what_float64_leaves_of_the_exact_results_counts():
+    x = np.linspace(-3, 3, 50)
+    truth = strata.truth(ALL["sigmoid"], "forward", x)
+    assert 0.4 < truth.errors(truth.exact).largest <= 0.5
+
+
 @pytest.mark.parametrize(
     ("name", "order", "wrong", "found"),
     [
