@@ -199,8 +199,8 @@ a derivative an absolute error of {window_error} is none.
 LOST = """
 ## Second derivatives
 
-No bound in ULPs holds for them, as they cross 0 anywhere. Of some 5,000 to 8,000 numbers chosen likewise, so many
-results are off by more than half of the exact one, where that is a normal number: most of them are 0.
+No bound in ULPs is held for them, as they cross 0 in many places. Of some 5,000 to 8,000 numbers chosen likewise, so
+many results are off by more than half of the exact one where that is a normal number, such as 0 in a tail.
 """
 
 PARAMETERS = """

@@ -63,7 +63,13 @@ def measure(name: str, dtype: str, library: str) -> dict[str, Any]:
     for order in ORDERS:
         (truth, rest), y = exact[order], results[order].astype(np.float64)
         error = np.where(is_normal(truth, x.dtype), abs((y - truth) - rest) / ulp(truth, x.dtype), 0)
-        record[order] = {"largest": float(error.max()), "mean": float(error.mean()), "nan": int(np.isnan(y).sum())}
+        nan = np.isnan(y)
+        record[order] = {
+            "inputs": y.size,
+            "largest": float(error[~nan].max(initial=0)),
+            "mean": float(error[~nan].mean()) if not nan.all() else 0.0,
+            "nan": int(np.count_nonzero(nan)),
+        }
     if name != "log_softmax":
         y = results["forward"].astype(np.float64)
         record["sums"] = float(abs(y.sum(-1) - 1).max() / float(jnp.finfo(x.dtype).eps))
@@ -141,7 +147,7 @@ def violations(records: list[dict[str, Any]]) -> list[str]:
         where = f"{entry['name']}, {entry['dtype']}, rows"
         for order in ORDERS:
             errors, limit = entry[order], bound(entry["dtype"], order)
-            if not errors["largest"] <= limit:
+            if errors["largest"] > limit:
                 lines.append(f"{where}, {order}: {errors['largest']} ULP, the bound is {limit}")
             if errors["nan"]:
                 lines.append(f"{where}, {order}: {errors['nan']} results are NaN")

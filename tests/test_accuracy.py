@@ -331,7 +331,12 @@ def test_rows_that_do_not_sum_to_one_are_found(monkeypatch):
     assert len(found) == 2
     assert "ULP from 1, the bound is 2" in found[1]
     monkeypatch.setattr(jaxact, "softmax", lambda x, dim: x * jnp.nan)
-    assert "results are NaN" in str(rows.violations([rows.measure("softmax", "float32", "jaxact")]))
+    lost = [rows.measure("softmax", "float32", "jaxact")]
+    assert "results are NaN" in str(rows.violations(lost))
+    assert report.table(lost, rows.FUNCTIONS, "float32", ["forward"]) == [
+        ["function", "jaxact"],
+        ["softmax", "0, 100% NaN"],
+    ]
 
 
 @pytest.mark.parametrize("options", [{"functions": "sigmoid,nosuch"}, {"libraries": "keras"}, {"stride": 3}], ids=str)
