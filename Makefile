@@ -45,7 +45,7 @@ docs: .venv/installed  ## build the site into docs/_build
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build
 	@echo "open docs/_build/index.html"
 
-accuracy: .venv/installed  ## every float through every function: some two hours on two cores, resumable
+accuracy: .venv/installed  ## every float through every function that has changed: some two hours for all, resumable
 	$(BIN)/python benchmarks/accuracy.py
 
 bench: .venv/installed  ## speed beside torch and jax.nn: some ten minutes on a quiet machine

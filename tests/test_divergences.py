@@ -3,11 +3,11 @@
 import re
 from pathlib import Path
 
+import exact
 import jax
 import numpy as np
 import pytest
 
-import exact
 from jaxact.catalog import BY_NAME
 from oracle import torch_gradient, torch_value
 
