@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
-import jax.experimental
 import jax.numpy as jnp
 import numpy as np
 import torch
@@ -357,9 +356,7 @@ def _precision_of(tensors: Iterable[torch.Tensor]) -> contextlib.AbstractContext
     enabled = jax.dtypes.canonicalize_dtype(np.float64) == np.float64
     if enabled or not any(tensor.dtype in _DOUBLES for tensor in tensors):
         return contextlib.nullcontext()
-    # Public since jax 0.8; before, it was experimental.
-    home: Any = jax if hasattr(jax, "enable_x64") else jax.experimental
-    return home.enable_x64(True)
+    return jax.enable_x64(True)
 
 
 def _shape_of(tensor: torch.Tensor) -> jax.ShapeDtypeStruct:
