@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from jax import lax
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.autograd import gradcheck, gradgradcheck
 
 import jaxact
@@ -392,6 +393,16 @@ class TestCompile:
         call = as_torch(lambda x, dtype: x.astype(dtype))
         compiled = torch.compile(lambda x: call(x + 1, jnp.float16) * 2, backend="aot_eager")
         assert torch.equal(compiled(torch.ones(2)), torch.full((2,), 4.0, dtype=torch.float16))
+
+
+def test_a_fake_tensor_gives_a_fake_tensor():
+    with FakeTensorMode():
+        x = torch.zeros(3, dtype=torch.float16, requires_grad=True)
+        y = as_torch(lambda x: {"sum": jnp.sum(x)})(x)["sum"]
+        (gradient,) = torch.autograd.grad(y, x)
+    for fake, shape in ((y, ()), (gradient, (3,))):
+        assert isinstance(fake, FakeTensor)
+        assert (fake.shape, fake.dtype) == (shape, torch.float16)
 
 
 ACTIVATIONS = {
