@@ -1,10 +1,21 @@
 """What every test runs under: JAX's strictest promotion, and NumPy-like 64-bit mode only where asked for."""
 
+import platform
+
 import jax
+import numpy as np
 import pytest
+import torch
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say what the tests ran with, before the count: together a row of the README's table of releases."""
+    modules = {"jax": jax, "numpy": np, "torch": torch}
+    versions = [f"{name} {module.__version__}" for name, module in modules.items()]
+    terminalreporter.write_line(", ".join([f"Python {platform.python_version()}", *versions]))
 
 
 @pytest.fixture
