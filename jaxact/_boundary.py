@@ -29,6 +29,7 @@ INTEGERS = frozenset(map(np.dtype, ("uint8", "int8", "int16", "int32", "int64"))
 WIDE_UNSIGNED = frozenset(map(np.dtype, ("uint16", "uint32", "uint64")))
 HALVES = frozenset(map(jnp.dtype, (jnp.float16, jnp.bfloat16)))
 FLOATS = HALVES | frozenset(map(np.dtype, ("float32", "float64")))
+REALS = INTEGERS | WIDE_UNSIGNED | FLOATS
 COMPLEX = frozenset(map(np.dtype, ("complex64", "complex128")))
 FLOAT32 = np.dtype("float32")
 
@@ -320,8 +321,66 @@ def require_representable(name: str, x: Any, **parameters: Any) -> None:
             )
 
 
+def known_value(name: str, argument: str, value: Any) -> Any:
+    """Return the Python value of a NumPy scalar or of a 0-d array, anything else as it is, or raise if it is traced.
+
+    Args:
+        name: The public function, for the message.
+        argument: The argument's name, for the message.
+        value: What was passed.
+
+    Raises:
+        TypeError: If it is traced.
+    """
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(
+            f"{name}: {argument} must be a Python value known when tracing, got a traced array; "
+            "mark it static in jax.jit (static_argnames) or close over it"
+        )
+    if isinstance(value, (np.generic, np.ndarray, jax.Array)) and value.ndim == 0 and value.dtype in BOOLEAN | REALS:
+        return value.item()
+    return value
+
+
+def flag(name: str, argument: str, value: Any) -> bool:
+    """Return ``value`` as a bool, or raise if it is no boolean that is known.
+
+    Args:
+        name: The public function, for the message.
+        argument: The argument's name, for the message.
+        value: What was passed: a bool, one of NumPy's, or a 0-d boolean array.
+
+    Raises:
+        TypeError: If it is anything else, or traced.
+    """
+    found = known_value(name, argument, value)
+    if not isinstance(found, bool):
+        raise TypeError(f"{name}: {argument} must be True or False, got {value!r}")
+    return found
+
+
+def integer(name: str, argument: str, value: Any) -> int:
+    """Return ``value`` as an int, or raise if it is no integer that is known.
+
+    Args:
+        name: The public function, for the message.
+        argument: The argument's name, for the message.
+        value: What was passed: an int, one of NumPy's, or a 0-d integer array; a boolean is none.
+
+    Raises:
+        TypeError: If it is anything else, or traced.
+    """
+    found = known_value(name, argument, value)
+    try:
+        if isinstance(found, bool):
+            raise TypeError
+        return operator.index(found)
+    except TypeError:
+        raise TypeError(f"{name}: {argument} must be an int, got {value!r}") from None
+
+
 def static_argument(name: str, value: Any, argument: str) -> Any:
-    """Return ``value``, or raise if it can be no compile-time constant.
+    """Return ``value``, a 0-d array or a NumPy scalar as a Python value, or raise if it can be no constant.
 
     Args:
         name: The public function, for the message.
@@ -331,11 +390,7 @@ def static_argument(name: str, value: Any, argument: str) -> Any:
     Raises:
         TypeError: If it is a traced array, or not hashable.
     """
-    if isinstance(value, jax.core.Tracer):
-        raise TypeError(
-            f"{name}: {argument} must be a Python value known when tracing, got a traced array; "
-            "mark it static in jax.jit (static_argnames) or close over it"
-        )
+    value = known_value(name, argument, value)
     try:
         hash(value)
     except TypeError:
@@ -407,12 +462,7 @@ def canonical_dim(name: str, dim: Any, ndim: int) -> int:
         TypeError: If ``dim`` is no integer.
         ValueError: If it is out of range.
     """
-    try:
-        if isinstance(dim, (bool, np.bool_)):
-            raise TypeError
-        axis = operator.index(dim)
-    except TypeError:
-        raise TypeError(f"{name}: dim must be an int, the axis to work along, got {dim!r}") from None
+    axis = integer(name, "dim", dim)
     axes = max(ndim, 1)
     if not -axes <= axis < axes:
         raise ValueError(f"{name}: dim must be in [{-axes}, {axes - 1}] for an input of {ndim} axes, got {dim}")

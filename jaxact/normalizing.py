@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
-from jaxact._boundary import Scalar, activation, canonical_dim
+from jaxact._boundary import Scalar, activation, canonical_dim, flag
 from jaxact._numerics import normalizing as kernels
 
 
@@ -165,8 +165,8 @@ def gumbel_softmax(
         Array of the shape and dtype of ``x``; it sums to 1 along ``dim``.
 
     Raises:
-        TypeError: If ``x`` is no array or number or not of a float dtype, ``tau`` is no real number, ``dim`` is no
-            int, or ``key`` is missing.
+        TypeError: If ``x`` is no array or number or not of a float dtype, ``tau`` is no real number, ``hard`` is
+            neither True nor False, ``dim`` is no int, or ``key`` is missing.
         ValueError: If ``dim`` is out of range.
 
     Example:
@@ -182,8 +182,9 @@ def gumbel_softmax(
         Jang, Gu and Poole, "Categorical reparameterization with Gumbel-softmax", ICLR 2017; Maddison, Mnih and
         Teh, "The concrete distribution", ICLR 2017.
     """
+    kernel = _choice if flag("gumbel_softmax", "hard", hard) else kernels.softmax
     noisy = (x + jax.random.gumbel(key, x.shape, x.dtype)) / tau
-    return _along(_choice if hard else kernels.softmax, "gumbel_softmax", noisy, dim)
+    return _along(kernel, "gumbel_softmax", noisy, dim)
 
 
 def _choice(x: jax.Array, axis: int) -> jax.Array:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxact._boundary import FLOATS, INTEGERS, Scalar, activation, known, require_representable
+from jaxact._boundary import FLOATS, INTEGERS, Scalar, activation, flag, known, require_representable
 from jaxact._numerics import piecewise as kernels
 
 
@@ -170,7 +170,7 @@ def _check_rrelu(
 ) -> None:
     if known(lower, upper) and not (lower <= upper and math.isfinite(lower) and math.isfinite(upper)):
         raise ValueError(f"rrelu: the bounds must be finite and lower <= upper, got lower={lower}, upper={upper}")
-    if training and key is None:
+    if flag("rrelu", "training", training) and key is None:
         raise ValueError("rrelu: training=True draws random slopes and needs key=, a JAX PRNG key, got None")
 
 
@@ -202,7 +202,8 @@ def rrelu(
         Array of the shape and dtype of ``x``.
 
     Raises:
-        TypeError: If ``x`` is no array or number or not of a float dtype, or a bound is no real number.
+        TypeError: If ``x`` is no array or number or not of a float dtype, a bound is no real number, or
+            ``training`` is neither True nor False.
         ValueError: If ``lower`` exceeds ``upper``, a bound is not finite, or ``key`` is missing in training.
 
     Example:
