@@ -37,6 +37,8 @@ FLOAT32 = np.dtype("float32")
 # takes a tenth of an eager call.
 _ARRAY_TYPES: set[type] = set()
 _CONCRETE_TYPES: set[type] = set()
+# The numbers that came as parameters, under x64 or not, as arrays; None for those that came once.
+_CONSTANTS: dict[tuple[float | str, bool], jax.Array | None] = {}
 
 
 def activation(
@@ -122,12 +124,12 @@ def activation(
                 bind(x, *args, **kwargs)  # raises
             if check is not None and required <= given.keys() <= accepted:
                 check(x, **given)
-            concrete, x64 = type(x) in _CONCRETE_TYPES, jax.config.jax_enable_x64  # type: ignore[attr-defined]
+            concrete = type(x) in _CONCRETE_TYPES
             for key, value in given.items():
                 kind = type(value)
                 if kind is float and key in numeric:
-                    if concrete and value != 0:  # a cache cannot tell 0.0 from -0.0; a trace takes the number itself
-                        given[key] = _constant(value, x64)
+                    if concrete:  # a trace takes the number itself
+                        given[key] = _constant(value)
                 elif kind is not int or key == "key":
                     given[key] = argument(key, value)
             return given
@@ -144,11 +146,27 @@ def activation(
     return decorate
 
 
-@functools.lru_cache(maxsize=1024)
-def _constant(value: float, x64: bool) -> jax.Array:
-    """Return a number as an array on the device: as a number, jax.jit would bring it there at every call."""
-    with jax.ensure_compile_time_eval():
-        return jnp.asarray(value)
+def _constant(value: float) -> Any:
+    """Return a number as an array on the device once it comes again: jax.jit would bring it there at every call.
+
+    The array does in every context what the number does, wherever it was made: it is of a weak type, and uncommitted,
+    so it follows the input to other devices and onto any mesh. (``jax.numpy.asarray`` would commit it to a mesh that
+    is set.) To make it takes longer than some calls with the number, so one that is new every time stays a number.
+    """
+    key = value or str(value), jax.config.jax_enable_x64  # type: ignore[attr-defined]  # 0.0 equals -0.0
+    constant = _CONSTANTS.get(key)
+    if constant is not None:
+        return constant
+    if key not in _CONSTANTS:
+        if len(_CONSTANTS) == 1024:
+            _CONSTANTS.clear()
+        _CONSTANTS[key] = None
+        return value
+    constant = jax.device_put(value)
+    if isinstance(constant, jax.core.Tracer):  # a program is being traced, which closes over the input
+        return value
+    _CONSTANTS[key] = constant
+    return constant
 
 
 def operand(name: str, x: Any, argument: str = "input") -> Any:
