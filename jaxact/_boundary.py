@@ -56,8 +56,8 @@ def activation(
     values fixed when the function is traced; those named in ``arrays`` are arrays of their own shape; every
     other one is a real scalar, a number or a 0-d array, which may be traced and differentiated. The formula
     sees array and scalars at the dtype at which it computes: float32 for float16 and bfloat16, else the dtype
-    of the result. A static argument called ``dtype`` converts the input first, as in torch's softmax family;
-    the formula need not look at it.
+    of the result, which is of a weak type where the arrays are. A static argument called ``dtype`` converts the
+    input first, as in torch's softmax family; the formula need not look at it.
 
     Args:
         keeps: The dtypes that are accepted and returned.
@@ -89,19 +89,22 @@ def activation(
         def kernel(x: ArrayLike, /, *args: P.args, **kwargs: P.kwargs) -> jax.Array:
             bound = bind(x, *args, **kwargs)
             x = jnp.asarray(x)
+            weak = x.weak_type
             if check is not None and len(bound.arguments) == 1:
                 check(x)  # the defaults, which may not suit the dtype
             if (requested := bound.arguments.get("dtype")) is not None:
                 x = x.astype(requested_dtype(name, x.dtype, requested))
+                weak = False
             dtype = result_dtype(name, x.dtype, keeps, to_float32)
             compute = compute_dtype(dtype) if widen else dtype
             bound.arguments[first] = x.astype(compute)
             for key in bound.arguments.keys() & scalars:
                 bound.arguments[key] = real_scalar(name, key, bound.arguments[key], compute)
             for key in bound.arguments.keys() & set(arrays):
+                weak = weak and (key == "key" or jnp.asarray(bound.arguments[key]).weak_type)
                 bound.arguments[key] = matching_array(name, key, bound.arguments[key], dtype)
-            y: jax.Array = formula(*bound.args, **bound.kwargs)
-            return y.astype(dtype)
+            y = formula(*bound.args, **bound.kwargs).astype(dtype)
+            return weakly_typed(y) if weak else y
 
         @functools.wraps(formula)
         def call(x: ArrayLike, /, *args: P.args, **kwargs: P.kwargs) -> jax.Array:
@@ -254,6 +257,24 @@ def real_scalar(name: str, argument: str, value: jax.Array, dtype: np.dtype) -> 
             "use jax.vmap for a batch of them"
         )
     return lax.convert_element_type(value, dtype)
+
+
+def weakly_typed(y: jax.Array) -> jax.Array:
+    """Return ``y`` of a weak type, as ``jax.numpy`` returns numbers for numbers, which widen no array they meet.
+
+    A conversion is always to a strong type, except by the primitive beneath it, with which ``jax.numpy`` does this.
+    """
+    weak: jax.Array = lax.convert_element_type_p.bind(y, new_dtype=y.dtype, weak_type=True, sharding=None)
+    return weak
+
+
+def weakly_typed(y: jax.Array) -> jax.Array:
+    """Return ``y`` of a weak type, as ``jax.numpy`` returns numbers for numbers, which widen no array they meet.
+
+    A conversion is always to a strong type, except by the primitive beneath it, with which ``jax.numpy`` does this.
+    """
+    weak: jax.Array = lax.convert_element_type_p.bind(y, new_dtype=y.dtype, weak_type=True, sharding=None)
+    return weak
 
 
 def matching_array(name: str, argument: str, value: Any, dtype: np.dtype) -> Any:
