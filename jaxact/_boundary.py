@@ -256,7 +256,21 @@ def real_scalar(name: str, argument: str, value: jax.Array, dtype: np.dtype) -> 
             f"{name}: {argument} must be a number or a 0-d array, got an array of shape {value.shape}; "
             "use jax.vmap for a batch of them"
         )
-    return lax.convert_element_type(value, dtype)
+    return cut_to_integer(value, dtype) if dtype.kind in "iu" else lax.convert_element_type(value, dtype)
+
+
+def cut_to_integer(value: jax.Array, dtype: np.dtype) -> jax.Array:
+    """Return a real scalar cut to an integer dtype, the nearest one where it is beyond its range."""
+    info = np.iinfo(dtype)
+    if value.dtype.kind in "iu":
+        own = np.iinfo(value.dtype)
+        ends = (value.dtype.type(end) for end in (max(info.min, own.min), min(info.max, own.max)))
+        return jnp.clip(value, *ends).astype(dtype)
+    value = value.astype(FLOAT32) if value.dtype in HALVES else value
+    # As a float, the largest integer would be rounded up, unlike the power of two above it.
+    above, below = value >= 2.0 ** info.max.bit_length(), value <= info.min
+    inside = jnp.where(above | below, 0, value).astype(dtype)
+    return jnp.where(above, dtype.type(info.max), jnp.where(below, dtype.type(info.min), inside))
 
 
 def weakly_typed(y: jax.Array) -> jax.Array:
@@ -340,6 +354,12 @@ def known(*values: Any) -> bool:
     return True
 
 
+def integer_range(x: Any) -> np.iinfo | None:
+    """Return the range of the dtype that JAX holds ``x`` in, or None if that is none of integers."""
+    dtype = getattr(x, "dtype", None)
+    return np.iinfo(jax.dtypes.canonicalize_dtype(dtype)) if dtype in INTEGERS | WIDE_UNSIGNED else None
+
+
 def require_representable(name: str, x: Any, **parameters: Any) -> None:
     """Raise ``OverflowError`` unless the dtype of ``x``, if it is an integer one, can hold each parameter.
 
@@ -348,15 +368,13 @@ def require_representable(name: str, x: Any, **parameters: Any) -> None:
         x: The input.
         parameters: Real scalars; a traced one is taken on trust.
     """
-    dtype = getattr(x, "dtype", None)
-    if dtype not in INTEGERS:
+    if (info := integer_range(x)) is None:
         return
-    info = np.iinfo(jax.dtypes.canonicalize_dtype(dtype))
     for argument, value in parameters.items():
         if known(value) and not info.min <= np.trunc(value) <= info.max:
             raise OverflowError(
-                f"{name}: {argument} must be in the range of the input's dtype {dtype}, [{info.min}, {info.max}], "
-                f"got {value}"
+                f"{name}: {argument} must be in the range of the input's dtype {info.dtype}, "
+                f"[{info.min}, {info.max}], got {value}"
             )
 
 

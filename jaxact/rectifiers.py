@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxact._boundary import FLOATS, INTEGERS, Scalar, activation, flag, known, require_representable
+from jaxact._boundary import FLOATS, INTEGERS, WIDE_UNSIGNED, Scalar, activation, flag, known, require_representable
 from jaxact._numerics import piecewise as kernels
 
 
-@activation(FLOATS | INTEGERS)
+@activation(FLOATS | INTEGERS | WIDE_UNSIGNED)
 def relu(x: jax.Array, /) -> jax.Array:
     r"""Rectified linear unit.
 
@@ -20,7 +20,7 @@ def relu(x: jax.Array, /) -> jax.Array:
     The derivative is 0 for :math:`x \le 0` and 1 above; at NaN it is 1.
 
     Args:
-        x: Array of any shape, of a float dtype, a signed integer dtype or uint8.
+        x: Array of any shape, of a float or integer dtype.
 
     Returns:
         Array of the shape and dtype of ``x``.
@@ -42,7 +42,7 @@ def relu(x: jax.Array, /) -> jax.Array:
     return kernels.relu(x)
 
 
-@activation(FLOATS | INTEGERS)
+@activation(FLOATS | INTEGERS | WIDE_UNSIGNED)
 def relu6(x: jax.Array, /) -> jax.Array:
     r"""Rectified linear unit that saturates at 6.
 
@@ -51,7 +51,7 @@ def relu6(x: jax.Array, /) -> jax.Array:
     The derivative is 1 for :math:`0 < x < 6` and 0 elsewhere; at NaN it is 1.
 
     Args:
-        x: Array of any shape, of a float dtype, a signed integer dtype or uint8.
+        x: Array of any shape, of a float or integer dtype.
 
     Returns:
         Array of the shape and dtype of ``x``.
