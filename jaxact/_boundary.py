@@ -282,15 +282,6 @@ def weakly_typed(y: jax.Array) -> jax.Array:
     return weak
 
 
-def weakly_typed(y: jax.Array) -> jax.Array:
-    """Return ``y`` of a weak type, as ``jax.numpy`` returns numbers for numbers, which widen no array they meet.
-
-    A conversion is always to a strong type, except by the primitive beneath it, with which ``jax.numpy`` does this.
-    """
-    weak: jax.Array = lax.convert_element_type_p.bind(y, new_dtype=y.dtype, weak_type=True, sharding=None)
-    return weak
-
-
 def matching_array(name: str, argument: str, value: Any, dtype: np.dtype) -> Any:
     """Return an array argument at the dtype at which ``dtype`` is computed, or a PRNG key as it is.
 

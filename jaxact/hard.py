@@ -3,12 +3,11 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxact._boundary import FLOATS, INTEGERS, WIDE_UNSIGNED, Scalar, activation, integer_range, known
 from jaxact._numerics import hard as kernels
-from jaxact._numerics.piecewise import clip
+from jaxact._numerics import piecewise
 
 
 def _check_hardtanh(x: Any, /, min_val: Scalar = -1.0, max_val: Scalar = 1.0) -> None:
@@ -30,7 +29,7 @@ def hardtanh(x: jax.Array, /, min_val: Scalar = -1.0, max_val: Scalar = 1.0) -> 
 
     .. math:: \operatorname{hardtanh}(x) = \min(\max(x, a), b)
 
-    with the bounds :math:`a \le b`. The derivative is 1 for :math:`a < x < b` and 0 elsewhere; at NaN it is 1.
+    with the bounds :math:`a \le b`. The derivative is 1 for :math:`a < x < b` and 0 elsewhere, NaN included.
 
     Args:
         x: Array of any shape, of a float or integer dtype.
@@ -58,7 +57,7 @@ def hardtanh(x: jax.Array, /, min_val: Scalar = -1.0, max_val: Scalar = 1.0) -> 
     References:
         Collobert, "Large scale machine learning", PhD thesis, Université Paris VI, 2004.
     """
-    return clip(x, min_val, max_val)
+    return piecewise.clip(x, min_val, max_val)
 
 
 @activation()
@@ -130,7 +129,7 @@ def hardshrink(x: jax.Array, /, lambd: Scalar = 0.5) -> jax.Array:
     .. math:: \operatorname{hardshrink}(x) = \begin{cases} 0 & -\lambda \le x \le \lambda \\ x & \text{otherwise}
               \end{cases}
 
-    The derivative is 0 in the interval, ends included, and 1 elsewhere.
+    The derivative is 0 in the interval, ends included, and at NaN, and 1 elsewhere.
 
     Args:
         x: Array of any shape, of a float dtype.
@@ -154,7 +153,7 @@ def hardshrink(x: jax.Array, /, lambd: Scalar = 0.5) -> jax.Array:
     References:
         Donoho and Johnstone, "Ideal spatial adaptation by wavelet shrinkage", Biometrika 81, 1994.
     """
-    return jnp.where((x >= -lambd) & (x <= lambd), 0, x)
+    return piecewise.hardshrink(x, lambd)
 
 
 def _check_softshrink(x: Any, /, lambd: Scalar = 0.5) -> None:
@@ -169,7 +168,7 @@ def softshrink(x: jax.Array, /, lambd: Scalar = 0.5) -> jax.Array:
     .. math:: \operatorname{softshrink}(x) = \begin{cases} x - \lambda & x > \lambda \\ x + \lambda & x < -\lambda \\
               0 & \text{otherwise} \end{cases}
 
-    The derivative is 0 in the interval, ends included, and 1 elsewhere.
+    The derivative is 0 in the interval, ends included, and at NaN, and 1 elsewhere.
 
     Args:
         x: Array of any shape, of a float dtype.
@@ -193,4 +192,4 @@ def softshrink(x: jax.Array, /, lambd: Scalar = 0.5) -> jax.Array:
     References:
         Donoho and Johnstone, "Ideal spatial adaptation by wavelet shrinkage", Biometrika 81, 1994.
     """
-    return jnp.where((x >= -lambd) & (x <= lambd), 0, x - jnp.copysign(lambd, x))
+    return piecewise.softshrink(x, lambd)

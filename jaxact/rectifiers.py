@@ -48,7 +48,7 @@ def relu6(x: jax.Array, /) -> jax.Array:
 
     .. math:: \operatorname{relu6}(x) = \min(\max(0, x), 6)
 
-    The derivative is 1 for :math:`0 < x < 6` and 0 elsewhere; at NaN it is 1.
+    The derivative is 1 for :math:`0 < x < 6` and 0 elsewhere, NaN included.
 
     Args:
         x: Array of any shape, of a float or integer dtype.

@@ -19,13 +19,23 @@ relu.defjvps(lambda dx, y, x: jnp.where(x <= 0, 0, dx))
 
 
 def sloped(x: jax.Array, slope: ArrayLike) -> jax.Array:
-    """Return x above 0 and slope * x elsewhere; `below` keeps an infinite x out of the slope's derivative."""
-    below = jnp.where(x > 0, 0, x)
-    return jnp.where(x > 0, x, below * slope)
+    """Return x above 0 and slope * x elsewhere."""
+    return _sloped(x, jnp.asarray(slope, x.dtype))
+
+
+@jax.custom_jvp
+def _sloped(x: jax.Array, slope: jax.Array) -> jax.Array:
+    return jnp.where(x > 0, x, x * slope)
+
+
+_sloped.defjvps(
+    lambda dx, y, x, slope: jnp.where(x > 0, dx, dx * slope),
+    lambda dslope, y, x, slope: jnp.where(x > 0, 0, x) * dslope,  # an infinite x above 0 is kept out
+)
 
 
 def clip(x: jax.Array, low: ArrayLike, high: ArrayLike) -> jax.Array:
-    """Return x cut to [low, high], with derivative 0 at both ends and 1 at NaN."""
+    """Return x cut to [low, high], with derivative 0 at both ends and at NaN."""
     return _clip(x, jnp.asarray(low, x.dtype), jnp.asarray(high, x.dtype))
 
 
@@ -35,7 +45,28 @@ def _clip(x: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
 
 
 _clip.defjvps(
-    lambda dx, y, x, low, high: jnp.where((x <= low) | (x >= high), 0, dx),
+    lambda dx, y, x, low, high: jnp.where((x > low) & (x < high), dx, 0),
     lambda dlow, y, x, low, high: jnp.where(x < low, dlow, 0),
     lambda dhigh, y, x, low, high: jnp.where(x > high, dhigh, 0),
+)
+
+
+@jax.custom_jvp
+def hardshrink(x: jax.Array, lambd: ArrayLike) -> jax.Array:
+    """Return 0 in [-lambd, lambd] and x elsewhere, with derivative 0 at both ends and at NaN."""
+    return jnp.where((x >= -lambd) & (x <= lambd), 0, x)
+
+
+hardshrink.defjvps(lambda dx, y, x, lambd: jnp.where((x < -lambd) | (x > lambd), dx, 0), None)
+
+
+@jax.custom_jvp
+def softshrink(x: jax.Array, lambd: ArrayLike) -> jax.Array:
+    """Return x moved towards 0 by lambd, 0 in [-lambd, lambd], with derivative 0 at both ends and at NaN."""
+    return jnp.where((x >= -lambd) & (x <= lambd), 0, x - jnp.copysign(lambd, x))
+
+
+softshrink.defjvps(
+    lambda dx, y, x, lambd: jnp.where((x < -lambd) | (x > lambd), dx, 0),
+    lambda dlambd, y, x, lambd: jnp.where(x > lambd, -dlambd, jnp.where(x < -lambd, dlambd, 0)),
 )
