@@ -338,7 +338,8 @@ def extremes(name, example):
     """Return arrays with -inf where that masks, infinities where a limit is finite or infinite, and finite extremes."""
     row = BY_NAME[example.row]
     if row.family == "normalizing":
-        return (ROWS_OF_NUMBERS.T[..., None] if row.name == "softmax2d" else ROWS_OF_NUMBERS,)
+        rows = -ROWS_OF_NUMBERS if row.name == "softmin" else ROWS_OF_NUMBERS
+        return (rows.T[..., None] if row.name == "softmax2d" else rows,)
     points = special_points(row)[:-1]  # the last is NaN
     if row.name == "glu":
         gated = points[np.isfinite(points)]  # an infinity times 0 is NaN
