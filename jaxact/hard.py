@@ -3,19 +3,27 @@
 from typing import Any
 
 import jax
+import numpy as np
 
-from jaxact._boundary import FLOATS, INTEGERS, Scalar, activation, known, require_representable
+from jaxact._boundary import FLOATS, INTEGERS, WIDE_UNSIGNED, Scalar, activation, integer_range, known
 from jaxact._numerics import hard as kernels
 from jaxact._numerics import piecewise
 
 
 def _check_hardtanh(x: Any, /, min_val: Scalar = -1.0, max_val: Scalar = 1.0) -> None:
-    if known(min_val, max_val) and not min_val <= max_val:
+    if not known(min_val, max_val):
+        return
+    if not min_val <= max_val:
         raise ValueError(f"hardtanh: min_val must not exceed max_val, got min_val={min_val}, max_val={max_val}")
-    require_representable("hardtanh", x, min_val=min_val, max_val=max_val)
+    info = integer_range(x)
+    if info is not None and (np.trunc(min_val) > info.max or np.trunc(max_val) < info.min):
+        raise OverflowError(
+            f"hardtanh: the bounds must leave numbers of the input's dtype {info.dtype}, [{info.min}, {info.max}], "
+            f"got min_val={min_val}, max_val={max_val}"
+        )
 
 
-@activation(FLOATS | INTEGERS, check=_check_hardtanh)
+@activation(FLOATS | INTEGERS | WIDE_UNSIGNED, check=_check_hardtanh)
 def hardtanh(x: jax.Array, /, min_val: Scalar = -1.0, max_val: Scalar = 1.0) -> jax.Array:
     r"""Identity, cut at a lower and an upper bound.
 
@@ -24,9 +32,11 @@ def hardtanh(x: jax.Array, /, min_val: Scalar = -1.0, max_val: Scalar = 1.0) -> 
     with the bounds :math:`a \le b`. The derivative is 1 for :math:`a < x < b` and 0 elsewhere, NaN included.
 
     Args:
-        x: Array of any shape, of a float dtype or a signed integer dtype; of uint8 if the bounds fit.
-        min_val: The lower bound :math:`a`, a number or a 0-d array; cut to an integer for integers.
-        max_val: The upper bound :math:`b`, a number or a 0-d array; cut to an integer for integers.
+        x: Array of any shape, of a float or integer dtype.
+        min_val: The lower bound :math:`a`, a number or a 0-d array; for integers cut to an integer, and no bound
+            where it is below the range of their dtype.
+        max_val: The upper bound :math:`b`, a number or a 0-d array; for integers cut to an integer, and no bound
+            where it is above the range of their dtype.
 
     Returns:
         Array of the shape and dtype of ``x``.
@@ -34,7 +44,7 @@ def hardtanh(x: jax.Array, /, min_val: Scalar = -1.0, max_val: Scalar = 1.0) -> 
     Raises:
         TypeError: If ``x`` is no array or number or of another dtype, or a bound is no real number.
         ValueError: If ``min_val`` exceeds ``max_val``, or a bound is an array with axes.
-        OverflowError: If ``x`` holds integers and its dtype cannot hold a bound.
+        OverflowError: If ``x`` holds integers and the bounds leave none of its dtype.
 
     Example:
         >>> import jax.numpy as jnp, jaxact
