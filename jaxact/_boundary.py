@@ -17,8 +17,7 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-# A real scalar parameter: a number or a 0-d array.
-Scalar = float | np.floating[Any] | np.integer[Any] | jax.Array
+from jaxact._numerics.elementary import Scalar as Scalar
 
 P = ParamSpec("P")
 Formula = Callable[Concatenate[jax.Array, P], jax.Array]

@@ -664,9 +664,7 @@ def _integer(name: str, argument: str, value: Any) -> int:
     try:
         if isinstance(value, bool):
             raise TypeError
-        if export.is_symbolic_dim(value):
-            return value
-        return operator.index(value)
+        return value if export.is_symbolic_dim(value) else operator.index(value)  # type: ignore[return-value]
     except TypeError:
         raise TypeError(
             f"{name}: {argument} must be an int, known when the function is traced, got {value!r}"

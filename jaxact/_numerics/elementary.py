@@ -19,6 +19,9 @@ import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
+# A real parameter: a number or a 0-d array of the dtype of the array.
+Scalar = float | np.floating[Any] | np.integer[Any] | jax.Array
+
 # Coefficients, lowest power first: rows of the same name in benchmarks/coefficients.py, which derives them.
 # EXPM1: exp(r) - 1 = r + r^2 P(r) on |r| <= 0.3467, relative error 2^-25.8
 EXPM1 = (0.49999997, 0.16666543, 0.0416672, 0.008366538, 0.0013882524)
@@ -118,9 +121,10 @@ def centring(scalar: jax.Array) -> tuple[jax.Array, jax.Array]:
 
     Where the other factor is moved the other way, no part of either is lost below the normal numbers.
     """
-    shift = 2.0**64 if scalar.dtype == jnp.float32 else 2.0**500
+    up = 2.0**64 if scalar.dtype == jnp.float32 else 2.0**500
     small = jnp.abs(scalar) < 1
-    return tuple(jnp.where(small, *ends).astype(scalar.dtype) for ends in ((shift, 1 / shift), (1 / shift, shift)))
+    shift, inverse = jnp.where(small, up, 1 / up), jnp.where(small, 1 / up, up)
+    return shift.astype(scalar.dtype), inverse.astype(scalar.dtype)
 
 
 def split(x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -190,7 +194,7 @@ def expm1(x: jax.Array) -> jax.Array:
 expm1.defjvps(lambda dx, y, x: dx * exp(x))
 
 
-def expm1_parts(x: jax.Array, low: jax.Array | float | None = None) -> jax.Array:
+def expm1_parts(x: jax.Array, low: jax.Array | None = None) -> jax.Array:
     """Return exp(x + low) - 1 for a small ``low``.
 
     It has no gradient: for functions that carry a derivative rule.
@@ -202,7 +206,7 @@ def expm1_parts(x: jax.Array, low: jax.Array | float | None = None) -> jax.Array
     return (power - 1) + power * rest
 
 
-def one_plus_exp(x: jax.Array, low: jax.Array | float | None = None) -> jax.Array:
+def one_plus_exp(x: jax.Array, low: jax.Array | None = None) -> jax.Array:
     """Return 1 + exp(x + low) for a small ``low``: monotone, and rounded once where exp(x) < 2^24.
 
     It has no gradient: for functions that carry a derivative rule.

@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 
 from jaxact._numerics.elementary import (
+    Scalar,
     centring,
     chain_rule,
     exp,
@@ -28,8 +29,6 @@ from jaxact._numerics.elementary import (
     scaled_exp,
 )
 from jaxact._numerics.sigmoidal import sigmoid, sigmoid_derivative
-
-Scalar = jax.Array | float
 
 LN2 = 0.6931471805599453
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxact._numerics.elementary import chain_rule
+from jaxact._numerics.elementary import Scalar, chain_rule
 
 
 @jax.custom_jvp
@@ -62,7 +62,7 @@ _clip.defjvps(
 
 
 @jax.custom_jvp
-def hardshrink(x: jax.Array, lambd: ArrayLike) -> jax.Array:
+def hardshrink(x: jax.Array, lambd: Scalar) -> jax.Array:
     """Return 0 in [-lambd, lambd] and x elsewhere, with derivative 0 at both ends and at NaN."""
     return jnp.where((x >= -lambd) & (x <= lambd), 0, x)
 
@@ -71,7 +71,7 @@ hardshrink.defjvps(lambda dx, y, x, lambd: jnp.where((x < -lambd) | (x > lambd),
 
 
 @jax.custom_jvp
-def softshrink(x: jax.Array, lambd: ArrayLike) -> jax.Array:
+def softshrink(x: jax.Array, lambd: Scalar) -> jax.Array:
     """Return x moved towards 0 by lambd, 0 in [-lambd, lambd], with derivative 0 at both ends and at NaN."""
     return jnp.where((x >= -lambd) & (x <= lambd), 0, x - jnp.copysign(lambd, x))
 

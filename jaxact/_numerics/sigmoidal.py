@@ -71,6 +71,16 @@ sigmoid_derivative.defjvps(lambda dx, y, x: dx * (-tanh(0.5 * x) * y))
 
 
 @jax.custom_jvp
+def _complex_tanh(z: jax.Array) -> jax.Array:
+    """Return the hyperbolic tangent; on the imaginary axis its real part is 0, at infinity and NaN too (C99, G.6)."""
+    y = jnp.tanh(z)
+    return lax.complex(jnp.where(z.real == 0, z.real, y.real), y.imag)
+
+
+_complex_tanh.defjvps(lambda dz, y, z: dz * (1 - y * y))
+
+
+@jax.custom_jvp
 def complex_sigmoid(z: jax.Array) -> jax.Array:
     """Return 1 / (1 + exp(-z)), on the left t / (1 + t) with t = exp(z), which does not overflow."""
     t = _decay(z)
@@ -98,16 +108,6 @@ _complex_sigmoid_derivative.defjvps(lambda dz, y, z: dz * (-_complex_tanh(lax.co
 def tanh(x: jax.Array) -> jax.Array:
     """Return the hyperbolic tangent."""
     return _tanh(x) if jnp.isrealobj(x) else _complex_tanh(x)
-
-
-@jax.custom_jvp
-def _complex_tanh(z: jax.Array) -> jax.Array:
-    """Return the hyperbolic tangent; on the imaginary axis its real part is 0, at infinity and NaN too (C99, G.6)."""
-    y = jnp.tanh(z)
-    return lax.complex(jnp.where(z.real == 0, z.real, y.real), y.imag)
-
-
-_complex_tanh.defjvps(lambda dz, y, z: dz * (1 - y * y))
 
 
 @jax.custom_jvp
@@ -179,6 +179,16 @@ def softsign_derivative(x: jax.Array) -> jax.Array:
     return r * r
 
 
+@jax.custom_jvp
+def tanhshrink_derivative(x: jax.Array) -> jax.Array:
+    """Return tanhshrink'(x) = tanh(x)^2."""
+    y = _tanh(x)
+    return y * y
+
+
+tanhshrink_derivative.defjvps(lambda dx, y, x: dx * (2.0**-3 * _tanh(x) * _raised_tanh_derivative(x)))
+
+
 def tanhshrink(x: jax.Array) -> jax.Array:
     """Return x - tanh(x)."""
     return _tanhshrink(x) if jnp.isrealobj(x) else x - _complex_tanh(x)
@@ -204,13 +214,3 @@ def _tanhshrink(x: jax.Array) -> jax.Array:
 
 
 _tanhshrink.defjvps(lambda dx, y, x: dx * tanhshrink_derivative(x))
-
-
-@jax.custom_jvp
-def tanhshrink_derivative(x: jax.Array) -> jax.Array:
-    """Return tanhshrink'(x) = tanh(x)^2."""
-    y = _tanh(x)
-    return y * y
-
-
-tanhshrink_derivative.defjvps(lambda dx, y, x: dx * (2.0**-3 * _tanh(x) * _raised_tanh_derivative(x)))
