@@ -172,7 +172,8 @@ class Errors:
         right: How many results are the correctly rounded ones.
         lost: How many results are off by more than half of the exact one, such as 0 instead of a normal number.
         nan: How many results are NaN where the exact one is not.
-        reversals: How often a value falls, from one input to the next, where the function is monotone.
+        reversals: How often a value falls, from one input to the next, where the function is monotone and the exact
+            value does not fall.
         subnormal: The largest error where the exact result is 0 or subnormal, in units of the smallest normal number.
         window: The largest absolute error, of those that are forgiven, around the derivative's zero.
         profile: The largest error in ULPs in each of BINS parts of the bit patterns, infinite where one is NaN.
@@ -253,6 +254,8 @@ class Truth:
         self.ulp = ulp(exact, x.dtype)
         self.rounded = exact.astype(x.dtype)
         self.direction = np.sign(wide[-1] - wide[0]) if case.monotone and order == "forward" else 0
+        # As softplus does where it becomes x: a step that no float32 sees.
+        self.falls = np.diff(exact) * self.direction <= -self.ulp[1:] if self.direction else np.zeros(0, bool)
         self.bins, self.starts = np.unique(bins, return_index=True)
 
     def errors(self, y: Floats) -> Errors:
@@ -281,8 +284,12 @@ class Truth:
             right=int(np.count_nonzero(counted & (y == self.rounded))),
             lost=int(np.count_nonzero(counted & (error > 0.5 * np.abs(self.exact)))),
             nan=int(np.count_nonzero(nan)),
-            reversals=int(np.count_nonzero(np.diff(y) * self.direction < 0)) if self.direction else 0,
+            reversals=self._reversals(y) if self.direction else 0,
             subnormal=float(error[self.subnormal].max() / self.tiny) if self.subnormal.any() else 0.0,
             window=float(forgiven),
             profile=dict(zip(self.bins.tolist(), profile.tolist(), strict=True)),
         )
+
+    def _reversals(self, y: Floats) -> int:
+        """Return how often the results fall where the exact ones do not."""
+        return int(np.count_nonzero((np.diff(y) * self.direction < 0) & ~self.falls))

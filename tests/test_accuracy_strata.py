@@ -108,6 +108,15 @@ def test_what_float64_leaves_of_the_exact_results_counts():
     assert 0.4 < truth.errors(truth.exact).largest <= 0.5
 
 
+def test_a_fall_of_the_exact_value_is_none():
+    """In float64 one sees that softplus falls from 20 + 2e-9 to 20 at its threshold."""
+    x = np.array([19.0, 20.0, np.nextafter(20, 21), 21.0])
+    truth = strata.truth(ALL["softplus"], "forward", x)
+    assert truth.exact[1] > truth.exact[2]
+    assert truth.errors(truth.exact).reversals == 0
+    assert truth.errors(truth.exact - [0, 2, 0, 0]).reversals == 1
+
+
 @pytest.mark.parametrize(
     ("name", "order", "wrong", "found"),
     [
