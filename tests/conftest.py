@@ -1,10 +1,11 @@
-"""What every test runs under: JAX's strictest promotion, and NumPy-like 64-bit mode only where asked for."""
+"""What every test runs under: JAX's strictest promotion, two devices, and 64-bit mode only where asked for."""
 
 import jax
 import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_num_cpu_devices", 2)
 
 
 @pytest.fixture
