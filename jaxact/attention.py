@@ -29,6 +29,7 @@ from jaxact._boundary import (
     real_scalar,
     static_argument,
 )
+from jaxact._numerics.normalizing import softmax_or_zero
 
 Shape: TypeAlias = tuple[int, ...]
 Precision: TypeAlias = lax.Precision | None
@@ -491,7 +492,7 @@ def _weights(
     dropout: Dropout,
     matmul: Callable[..., jax.Array],
 ) -> jax.Array:
-    return _dropped(_softmax_or_zero(_scores(query, key, masks, scale, matmul)), dropout)
+    return _dropped(softmax_or_zero(_scores(query, key, masks, scale, matmul), -1), dropout)
 
 
 def _scores(
@@ -522,22 +523,6 @@ def _masked(scores: jax.Array, mask: jax.Array) -> jax.Array:
     if mask.dtype in BOOLEAN:
         return jnp.where(mask, scores, -jnp.inf)  # unlike adding -inf, this also drops inf and NaN
     return scores + mask.astype(scores.dtype)
-
-
-@jax.custom_jvp
-def _softmax_or_zero(scores: jax.Array) -> jax.Array:
-    """Return the softmax over the last axis, and zeros, also for the gradient, for rows of -inf only."""
-    info = jnp.finfo(scores.dtype)
-    terms = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True, initial=float(info.min)))
-    total = jnp.sum(terms, axis=-1, keepdims=True)
-    return terms / (total + float(info.tiny))  # a total is 0, for rows of -inf, or at least 1, or NaN
-
-
-@_softmax_or_zero.defjvp
-def _softmax_or_zero_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
-    weights = _softmax_or_zero(*primals)
-    changes = weights * tangents[0]
-    return weights, changes - weights * jnp.sum(changes, axis=-1, keepdims=True)
 
 
 def _dropped(weights: jax.Array, dropout: Dropout) -> jax.Array:
