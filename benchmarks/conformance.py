@@ -1,0 +1,290 @@
+"""The tests of others, run through jaxact: PyTorch's, NumPy's, and the reports in public trackers.
+
+``python benchmarks/conformance.py`` runs PyTorch's own test inputs for every function that its test suite describes,
+at every dtype, output and gradient (``conformance_samples.py``); NumPy's validation tables; and public reports of
+wrong results of ``jax.nn`` and PyTorch (``conformance_reports.py``). It prints what came of it and a line for each
+miss, writes the figures to ``benchmarks/results/conformance.json``, and exits with 1 if there is a miss. ``--quick``
+runs a few of PyTorch's samples only; it and a choice of functions or dtypes only print. ``--report`` prints the
+figures that are written, and the lines of the README made of them.
+"""
+
+import csv
+import dataclasses
+import datetime
+import json
+import platform
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import conformance_reports
+import conformance_samples
+import jax
+import numpy as np
+import torch
+import typer
+from accuracy import _names
+from conformance_reports import REPORTS, Finding
+from conformance_samples import DTYPES, QUICK_DTYPES, WITHOUT, Tally
+from reference import BOUNDS, ulp
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+import jaxact
+from jaxact.catalog import BY_NAME
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT / "benchmarks" / "results" / "conformance.json"
+TABLES = Path(np.__file__).parent / "_core" / "tests" / "data"
+
+Array = np.ndarray[Any, Any]
+Record = dict[str, Any]
+
+# NumPy's functions that are jaxact's, in part: below 0 elu is exp(x) - 1.
+IN_NUMPY: dict[str, tuple[str, Callable[[Array], Array]]] = {
+    "tanh": ("tanh", lambda x: np.full(x.shape, True)),
+    "expm1": ("elu", lambda x: ~(x > 0)),
+}
+
+
+# PyTorch's samples
+
+
+def tallies(name: str, dtypes: list[str], quick: bool) -> list[Tally]:
+    """Run PyTorch's inputs for a function at dtypes; that there are none is a miss, unless it is known why."""
+    operations = conformance_samples.operations(name)
+    if bool(operations) == (why_without(name) is not None):
+        known = f"; it was known that {why_without(name)}" if operations else ""
+        return [Tally(name, "", misses=[f"{name}: torch {torch.__version__} has {len(operations)} OpInfos{known}"])]
+    return [
+        conformance_samples.conform(operation, name, dtype, quick)
+        for operation in operations
+        for dtype in conformance_samples.dtypes(operation)
+        if dtype in dtypes
+    ]
+
+
+def why_without(name: str) -> str | None:
+    """Return why PyTorch has no inputs for a function; None if it has."""
+    if name in WITHOUT or BY_NAME[name].torch_function is not None:
+        return WITHOUT.get(name)
+    return "torch has no such function"
+
+
+# NumPy's tables
+
+
+@dataclasses.dataclass(frozen=True)
+class Validation:
+    """What came of one of NumPy's validation tables, at one dtype.
+
+    Attributes:
+        table: NumPy's function.
+        name: jaxact's.
+        dtype: The dtype.
+        numbers: How many entries there are,
+        subnormal: and how many have a subnormal result, which XLA may flush to 0: these are not judged.
+        limit: The ULPs that the table allows a function that does nothing else.
+        beyond: How many results are farther off,
+        largest: and the largest error in ULPs.
+        misses: A line for each result that is outside jaxact's bound.
+    """
+
+    table: str
+    name: str
+    dtype: str
+    numbers: int
+    subnormal: int
+    limit: float
+    beyond: int
+    largest: float
+    misses: list[str]
+
+
+def entries(table: str, dtype: str) -> tuple[Array, Array, float]:
+    """Return the inputs and outputs of one of NumPy's tables at a dtype, and the ULPs it allows."""
+    path = TABLES / f"umath-validation-set-{table}.csv"
+    if not path.exists():
+        raise FileNotFoundError(f"NumPy {np.__version__} has come without its table {path}: install its wheel")
+    with path.open() as lines:
+        rows = [row for row in csv.reader(lines) if row and row[0] == f"np.{dtype}"]
+    bits = np.array([[int(cell, 16) for cell in row[1:3]] for row in rows], f"uint{np.finfo(dtype).bits}")
+    return *bits.T.copy().view(dtype), float(max(int(row[3]) for row in rows))
+
+
+def validate(table: str, dtype: str) -> Validation:
+    """Run one of NumPy's tables at one dtype."""
+    name, applies = IN_NUMPY[table]
+    x, exact, limit = entries(table, dtype)
+    x, exact = x[applies(x)], exact[applies(x)]
+    y = np.asarray(getattr(jaxact, name)(x))
+    with np.errstate(all="ignore"):
+        same = (y == exact) | (np.isnan(y) & np.isnan(exact))
+        size = np.where(np.isfinite(exact), exact, 1.0).astype(np.float64)
+        error = np.where(same, 0.0, np.abs(y.astype(np.float64) - exact) / ulp(size, dtype))
+    error[np.isnan(error)] = np.inf
+    subnormal = np.abs(exact) < np.finfo(dtype).smallest_normal
+    error[subnormal & (np.abs(y) <= np.finfo(dtype).smallest_normal)] = 0.0
+    misses = [
+        f"NumPy's {table}, {dtype}: {name}({x[i]!r}) is {y[i]!r}, {exact[i]!r} in the table: {error[i]:.3g} ULP"
+        for i in np.flatnonzero(error > BOUNDS[dtype]["forward"] + 0.5)  # which the table itself is rounded by
+    ]
+    counts = int(x.size), int(np.count_nonzero(subnormal & (exact != 0)))
+    beyond = int(np.count_nonzero(error > limit))
+    return Validation(table, name, dtype, *counts, limit, beyond, float(error.max()), misses)
+
+
+# The figures
+
+
+def record(names: list[str], samples: list[Tally], tables: list[Validation], reports: list[Finding]) -> Record:
+    """Return all figures as data."""
+    return {
+        "date": datetime.date.today().isoformat(),
+        "versions": {
+            "jaxact": jaxact.__version__,
+            "jax": jax.__version__,
+            "torch": torch.__version__.partition("+")[0],
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "samples": [dataclasses.asdict(tally) for tally in samples],
+        "without": {name: why_without(name) for name in names if name not in {tally.name for tally in samples}},
+        "tables": [dataclasses.asdict(table) for table in tables],
+        "reports": [{key: _json_number(v) for key, v in dataclasses.asdict(found).items()} for found in reports],
+    }
+
+
+def _json_number(value: Any) -> Any:
+    """Return a number as JSON has it, which knows no infinity and no NaN: as "inf" and "nan", which ``float`` reads."""
+    return str(value) if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def misses(data: Record) -> list[str]:
+    """Return a line for each thing that is not right."""
+    lines = [line for part in ("samples", "tables") for entry in data[part] for line in entry["misses"]]
+    for found in data["reports"]:
+        if not found["right"]:
+            lines.append(f"{found['numbers']}, {_told(found)}: {found['jaxact']!r}, exact {found['exact']!r}")
+    return lines
+
+
+def _told(found: Record) -> str:
+    return f"{found['what']}, {found['dtype']}"
+
+
+COUNTS = ("samples", "refused", "outputs", "gradients", "numbers", "nearer", "farther", "torch_wrong", "jaxact_wrong")
+
+
+def totals(samples: list[Record]) -> Counter[str]:
+    """Return the sums of the counts."""
+    return Counter({key: sum(entry[key] for entry in samples) for key in COUNTS})
+
+
+def show(data: Record, console: Console) -> None:
+    """Print what is in the data."""
+    table = Table(title="PyTorch's test inputs, judged against the exact results")
+    header = ("function", "dtypes", *(key.replace("_", "\n") for key in COUNTS), "misses")
+    for name in header:
+        table.add_column(name, justify="left" if name in header[:2] else "right")
+    by_name: dict[str, list[Record]] = {}
+    for entry in data["samples"]:
+        by_name.setdefault(entry["name"], []).append(entry)
+    for name, found in [*by_name.items(), ("all", data["samples"])]:
+        count = totals(found)
+        dtypes = len({entry["dtype"] for entry in found})
+        missed = sum(len(entry["misses"]) for entry in found)
+        table.add_row(name, str(dtypes), *(f"{count[key]:,}" for key in COUNTS), f"{missed:,}")
+    console.print(table)
+    noted = Counter({})
+    for entry in data["samples"]:
+        noted.update({(entry["name"], reason): number for reason, number in entry["noted"].items()})
+    for (name, reason), number in noted.items():
+        console.print(f"{name}: {number:,} inputs {reason}", highlight=False)
+    for name, reason in data["without"].items():
+        console.print(f"{name}: no inputs: {reason}", highlight=False)
+
+    keys = ("table", "name", "dtype", "numbers", "subnormal", "limit", "beyond", "largest")
+    table = Table(*keys, title="NumPy's tables")
+    for entry in data["tables"]:
+        table.add_row(*(f"{entry[key]:.3g}" if isinstance(entry[key], float) else str(entry[key]) for key in keys))
+    console.print(table)
+
+    table = Table("report", "of", "the library gives", "exact", "jaxact", "", title="Public reports")
+    for found in data["reports"]:
+        numbers = (f"{float(found[key]):.7g}" for key in ("theirs", "exact", "jaxact"))
+        verdict = "right" if found["right"] else "WRONG"
+        table.add_row(found["numbers"], _told(found), *numbers, verdict)
+    console.print(table)
+
+
+# The README
+
+NARROW = ("float32", "bfloat16", "float16")
+
+
+def readme(data: Record) -> str:
+    """Return what the README says of the figures."""
+    count, narrow = (totals(s) for s in (data["samples"], [e for e in data["samples"] if e["dtype"] in NARROW]))
+    functions = len({entry["name"] for entry in data["samples"]})
+    reports = {number for found in data["reports"] for number in _issues(found["numbers"])}
+    right = {number for found in data["reports"] if found["right"] for number in _issues(found["numbers"])}
+    wrong = {number for found in data["reports"] if not found["right"] for number in _issues(found["numbers"])}
+    rows = [
+        ("inputs of PyTorch's test suite", count["samples"]),
+        ("outputs and gradients compared", count["outputs"] + count["gradients"]),
+        ("of these not right in jaxact", len([line for entry in data["samples"] for line in entry["misses"]])),
+        ("numbers in float32, bfloat16 and float16", narrow["numbers"]),
+        ("of these PyTorch's farther from exact than jaxact's", narrow["nearer"]),
+        ("and jaxact's farther than PyTorch's", narrow["farther"]),
+        ("PyTorch NaN, or 0 where a normal number is due", narrow["torch_wrong"]),
+        ("jaxact likewise", narrow["jaxact_wrong"]),
+        ("public reports of wrong results in jax.nn and PyTorch", len(reports)),
+        ("of these right in jaxact", len(right - wrong)),
+    ]
+    versions = ", ".join(f"{name} {version}" for name, version in data["versions"].items() if name != "python")
+    lines = "".join(f"| {what} | {number:,} |\n" for what, number in rows)
+    return f"On {data['date']}, {functions} functions, {versions}:\n\n| | |\n|---|---:|\n{lines}"
+
+
+def _issues(numbers: str) -> list[str]:
+    repository, _, rest = numbers.partition(" ")
+    return [f"{repository} {number}" for number in rest.split(", ")]
+
+
+# The command line
+
+
+def main(
+    functions: Annotated[str, typer.Option(help="Only these functions, separated by commas.")] = "",
+    dtypes: Annotated[str, typer.Option("--dtype", help="Only these types, separated by commas.")] = "",
+    quick: Annotated[bool, typer.Option(help="Only a few samples, in float32 and bfloat16.")] = False,
+    only_report: Annotated[bool, typer.Option("--report", help="Print the figures that are written.")] = False,
+) -> None:
+    """Run the tests of others through jaxact; exit with 1 if it is not right somewhere."""
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    jax.config.update("jax_enable_x64", True)
+    if only_report:
+        data = json.loads(DATA.read_text())
+    else:
+        names = _names(functions, BY_NAME, "function")
+        chosen = _names(dtypes, QUICK_DTYPES if quick else DTYPES, "type")
+        progress = track(names, "PyTorch's inputs", console=console, transient=True)
+        samples = [tally for name in progress for tally in tallies(name, chosen, quick)]
+        tables = [validate(table, dtype) for table in IN_NUMPY for dtype in ("float32", "float64")]
+        data = record(names, samples, tables, [conformance_reports.find(report) for report in REPORTS])
+    show(data, console)
+    if not (functions or dtypes or quick):
+        DATA.write_text(json.dumps(data, indent=1) + "\n")
+        console.print(readme(data), highlight=False, soft_wrap=True, markup=False)
+    failures = misses(data)
+    for line in failures:
+        console.print(line, style="red", highlight=False, soft_wrap=True, markup=False)
+    raise typer.Exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    typer.run(main)

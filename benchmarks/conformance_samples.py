@@ -1,0 +1,521 @@
+"""PyTorch's own test inputs, run through torch and through jaxact, and judged.
+
+PyTorch's test suite describes each operation by an OpInfo, which makes inputs for it: samples, and for functions of
+one array also large, tiny, infinite, NaN, empty and non-contiguous ones, its "reference inputs". What jaxact gives
+for one, value or gradient, is right if
+
+- it has torch's shape and dtype, and every integer and boolean is torch's;
+- every float is no farther from the exact result than twice torch's own, or within the bounds of ``reference.py``;
+  but never NaN where the exact result is not, nor 0 in a tail where it is a normal number. The exact result is
+  torch's in float64 or complex128, except where jaxact's is not right by that, or that is NaN: there mpmath knows
+  better, and at NaN torch's code for long arrays has the word;
+- torch refuses the input, and jaxact does.
+
+Torch keeps all this private, and its import changes the process (the profile of hypothesis, torch's flags), so it
+is for a process of its own, and needs the package expecttest.
+"""
+
+import functools
+import inspect
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from mpmath import mp, mpc
+from reference import BOUNDS, CASES, SUBNORMAL_BOUND, WINDOW, WINDOW_ERROR, ulp
+
+import jaxact
+from jaxact.interop import to_jax, to_numpy
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+import exact as mathematics
+
+Array = np.ndarray[Any, Any]
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+Arguments = dict[str, Any]  # of a call, by name, the input first
+Results = dict[str, Array]  # of a call: outputs and gradients, by what they are
+
+# In the order in which they are run.
+DTYPES = {str(dtype)[6:]: dtype for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64)}
+DTYPES |= {str(dtype)[6:]: dtype for dtype in (torch.complex64, torch.complex128, torch.bool, torch.uint8)}
+DTYPES |= {str(dtype)[6:]: dtype for dtype in (torch.int8, torch.int16, torch.int32, torch.int64)}
+QUICK_DTYPES, QUICK_SAMPLES = ("float32", "bfloat16"), 4
+
+# Functions without samples, and why.
+WITHOUT = {
+    "softmax2d": "torch has it as a module only, which no OpInfo describes",
+    "gumbel_softmax": "draws at random, and no OpInfo describes it",
+    "adaptive_log_softmax_with_loss": "torch has it as a module only, which no OpInfo describes",
+    "adaptive_log_softmax_log_prob": "torch has it as a module only, which no OpInfo describes",
+}
+# What jaxact refuses on purpose, with the error it raises.
+REFUSED = {
+    ("threshold", "uint8"): (OverflowError, "refused: a negative value for unsigned integers, which torch wraps"),
+    ("softmax", "complex64"): (TypeError, "refused: dtype= a real one, for which torch drops the imaginary part"),
+}
+REFUSED |= {(name, "complex64"): REFUSED["softmax", "complex64"] for name in ("softmin", "log_softmax")}
+REFUSED |= {(name, "complex128"): REFUSED[name, "complex64"] for name in ("softmax", "softmin", "log_softmax")}
+# What takes more than one number for a number of the output: mpmath does not decide here.
+MIXED = {"glu", "softmax", "softmin", "log_softmax", "scaled_dot_product_attention", "multi_head_attention_forward"}
+NEIGHBOURS = 8
+
+
+@dataclass
+class Tally:
+    """What came of the inputs for one function at one dtype.
+
+    Attributes:
+        name: The function.
+        dtype: The dtype of the inputs.
+        samples: How many inputs both took.
+        refused: How many neither took.
+        outputs: How many arrays were compared as outputs,
+        gradients: and how many as gradients.
+        numbers: How many numbers they hold. The next four are about those of less precision than float64.
+        nearer: How often jaxact is nearer to the exact result than torch,
+        farther: and how often farther.
+        torch_wrong: How often torch is NaN where the exact result is not, or 0 where it is a normal number. This
+            is counted only where each number comes from one,
+        jaxact_wrong: and so is how often jaxact is.
+        noted: How many inputs were left out or changed, by the reason.
+        misses: A line for each array that is not right.
+    """
+
+    name: str
+    dtype: str
+    samples: int = 0
+    refused: int = 0
+    outputs: int = 0
+    gradients: int = 0
+    numbers: int = 0
+    nearer: int = 0
+    farther: int = 0
+    torch_wrong: int = 0
+    jaxact_wrong: int = 0
+    noted: Counter[str] = field(default_factory=Counter)
+    misses: list[str] = field(default_factory=list)
+
+
+# Torch's inputs
+
+
+@functools.cache
+def op_infos() -> list[Any]:
+    """Return torch's descriptions of all its operations.
+
+    Raises:
+        ImportError: If a package is missing that torch's test suite needs.
+    """
+    try:
+        from torch.testing._internal.common_methods_invocations import op_db
+    except ImportError as error:
+        message = f"torch {torch.__version__} cannot import its test inputs ({error}); pip install expecttest scipy"
+        raise ImportError(message) from error
+    return list(op_db)
+
+
+def operations(name: str) -> list[Any]:
+    """Return the OpInfos of a function: one, or one more for some of its dtypes or parameters."""
+    return [op for op in op_infos() if op.name in (name, f"nn.functional.{name}")]
+
+
+def dtypes(op: Any) -> list[str]:
+    """Return the dtypes that torch's operation takes on a CPU, and JAX has."""
+    return [name for name, dtype in DTYPES.items() if dtype in op.dtypes]
+
+
+def inputs(op: Any, dtype: torch.dtype, quick: bool) -> Iterator[Any]:
+    """Yield torch's inputs for an operation, all of them or a few; with float32 also those that it has to refuse."""
+    torch.manual_seed(0)
+    if quick:
+        samples = list(op.sample_inputs("cpu", dtype))
+        yield from samples[:: -(-len(samples) // QUICK_SAMPLES)]
+    else:
+        yield from op.reference_inputs("cpu", dtype)  # the samples among them
+    if dtype == torch.float32 and op.error_inputs_func is not None:
+        yield from (error.sample_input for error in op.error_inputs("cpu"))
+
+
+def arguments(name: str, sample: Any, noted: Counter[str]) -> Arguments | None:
+    """Return the arguments of an input by name; None if the result would be random.
+
+    Args:
+        name: The function.
+        sample: Torch's description of an input.
+        noted: Where to write down what is left out or changed.
+    """
+    names = inspect.signature(getattr(jaxact, name)).parameters
+    given = dict(zip(names, [sample.input, *sample.args], strict=False)) | sample.kwargs
+    given.pop("inplace", None)
+    if name == "rrelu" and given.get("training"):
+        noted["left out: draws at random"] += 1
+        return None
+    if given.get("dropout_p"):
+        noted["run without dropout"] += 1
+        given["dropout_p"] = 0.0
+    return given
+
+
+def is_inexact(value: Any) -> bool:
+    """Say whether a value is a tensor of floats or complex numbers."""
+    return torch.is_tensor(value) and (value.is_floating_point() or value.is_complex())
+
+
+def widened(given: Arguments) -> Arguments:
+    """Return the arguments in float64 and complex128, the numbers rounded to the argument ``dtype`` first."""
+    first = next(iter(given))
+    asked = given.get("dtype")
+    if asked is not None:
+        given = given | {first: given[first].to(asked), "dtype": _wide(asked)}
+    return {k: v.to(_wide(v.dtype)) if is_inexact(v) or (k == first) else v for k, v in given.items()}
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.complex128 if dtype.is_complex else torch.float64
+
+
+# Running the libraries
+
+
+def cotangent(shape: tuple[int, ...]) -> Array:
+    """Return what a gradient is taken for: powers of 2, which round nothing, of both signs, always the same."""
+    return np.random.default_rng(0).choice(np.array([-2.0, -1.0, 1.0, 2.0]), shape)
+
+
+def run_torch(op: Any, given: Arguments, wanted: list[str]) -> Results:
+    """Return torch's outputs, and the gradients of the arguments that are wanted."""
+    given = given | {name: given[name].detach().requires_grad_() for name in wanted}
+    first, *rest = given
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, as of an imaginary part dropped
+        outputs = _flat(op.op(given[first], **{name: given[name] for name in rest}))
+        results = {f"output {i}": y.detach() for i, y in enumerate(outputs)}
+        if wanted:
+            cotangents = [torch.from_numpy(cotangent(tuple(y.shape))).to(y.dtype) for y in outputs]
+            leaves = [given[name] for name in wanted]
+            gradients = torch.autograd.grad(outputs, leaves, cotangents, allow_unused=True, materialize_grads=True)
+            results |= {f"gradient of {name}": g for name, g in zip(wanted, gradients, strict=True)}
+    return {what: to_numpy(result.resolve_conj()) for what, result in results.items()}
+
+
+def run_jaxact(name: str, given: Arguments, wanted: list[str]) -> Results:
+    """Return jaxact's outputs, and the gradients of the arguments that are wanted, conjugated as torch has them."""
+    given = {key: _converted(value) for key, value in given.items()}
+    first, *rest = given
+
+    def function(leaves: Arguments) -> list[jax.Array]:
+        full = given | leaves
+        return _flat(getattr(jaxact, name)(full[first], **{key: full[key] for key in rest}))
+
+    outputs = function({})
+    results = {f"output {i}": y for i, y in enumerate(outputs)}
+    if wanted:
+        _, pull_back = jax.vjp(function, {key: given[key] for key in wanted})
+        (gradients,) = pull_back([jnp.asarray(cotangent(y.shape), y.dtype) for y in outputs])
+        results |= {f"gradient of {key}": np.conj(g) if np.iscomplexobj(g) else g for key, g in gradients.items()}
+    return {what: np.asarray(result) for what, result in results.items()}
+
+
+def _flat(outputs: Any) -> list[Any]:
+    """Return one output or several, of which some may be None, as a list."""
+    return [y for y in (outputs if isinstance(outputs, tuple) else (outputs,)) if y is not None]
+
+
+def _converted(value: Any) -> Any:
+    if isinstance(value, torch.dtype):
+        return jnp.dtype(str(value)[6:])
+    return to_jax(value.detach()) if torch.is_tensor(value) else value
+
+
+# The exact results
+
+
+def exactly(op: Any, name: str, order: str, given: Arguments, x: Array) -> Array:
+    """Return exact values or derivatives, of a function of one number, at the numbers x.
+
+    Args:
+        op: Torch's operation.
+        name: The function, which is in ``exact.py``.
+        order: "forward" or "derivative".
+        given: The arguments.
+        x: The numbers, one-dimensional.
+    """
+    first, *rest = given
+    names = inspect.signature(getattr(mathematics, name)).parameters
+    function = functools.partial(getattr(mathematics, name), **{key: given[key] for key in rest if key in names})
+    points, places = np.unique(x, return_inverse=True)
+    results = []
+    for point in points:
+        if np.isnan(point) or (np.isinf(point) and np.iscomplexobj(x)):
+            # The functions are not defined here, and torch does not agree with itself: what its code for long arrays
+            # gives is what a user sees.
+            long = torch.from_numpy(np.full(1024, point)).to(given[first].dtype)
+            wanted = [first] if order == "derivative" else []
+            result = run_torch(op, given | {first: long}, wanted)["gradient of " + first if wanted else "output 0"]
+            results.append(result[0] / (cotangent((1024,))[0] if wanted else 1))
+        elif np.isinf(point):
+            near, far = (_real(order, function, np.sign(point) * distance) for distance in (1e30, 1e60))
+            results.append(far if near == far else np.sign(far) * np.inf)
+        else:
+            results.append((_complex if np.iscomplexobj(x) else _real)(order, function, point))
+    return np.array(results)[places]
+
+
+def _real(order: str, function: Callable[[Any], Any], x: float) -> float:
+    return float((mathematics.value if order == "forward" else mathematics.derivative)(function, x))
+
+
+def _complex(order: str, function: Callable[[Any], Any], z: complex) -> complex:
+    with mp.workdps(mathematics.DIGITS[-1]):
+        z = mpc(complex(z))
+        return complex(function(z) if order == "forward" else mp.conj(mp.diff(function, z)))
+
+
+def largest_errors(op: Any, given: Arguments, wanted: list[str], dtype: torch.dtype) -> dict[str, float]:
+    """Return torch's largest error in each output and gradient, on an input and some that differ by an ULP.
+
+    It is taken from the exact results for the input itself, and so is as large as a rounding of the input makes it,
+    however lucky torch is with this one. Torch is its own reference in float64: its error there is the one in
+    float32, scaled. The narrow types are not moved: there the roundings of torch are large enough.
+    """
+    scale = 1.0
+    if dtype == torch.float64 or given.get("dtype") == torch.float64:
+        # Torch's error is part of the distance to it: it counts once more.
+        scale = 1.5 * float(torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps)
+        narrow = {key: v.to(torch.float32) if is_inexact(v) else v for key, v in given.items()}
+        given = narrow | ({"dtype": torch.float32} if "dtype" in given else {})
+        dtype = torch.float32
+    exact = run_torch(op, widened(given), wanted)
+    worst = dict.fromkeys(exact, 0.0)
+    rng = np.random.default_rng(0)
+    for number in range(1 + NEIGHBOURS):
+        step = torch.finfo(dtype).eps if number and dtype == torch.float32 else 0.0
+        moved = {
+            key: v * (1 + step * torch.from_numpy(rng.choice([-1.0, 1.0], tuple(v.shape)))).to(v.dtype)
+            if is_inexact(v)
+            else v
+            for key, v in given.items()
+        }
+        for what, result in run_torch(op, moved, wanted).items():
+            error = np.abs(result.astype(exact[what].dtype) - exact[what])
+            worst[what] = max(worst[what], scale * float(error.max(initial=0.0, where=np.isfinite(error))))
+    return worst
+
+
+# Judging
+
+
+def distance(y: Array, exact: Array) -> Array:
+    """Return how far results are from the exact ones; 0 where both are NaN or the same infinity.
+
+    An infinity counts as the number at which the dtype of ``y`` overflows, so that a result may round to it.
+    """
+    overflow = 2.0 ** jnp.finfo(y.dtype).maxexp if jnp.finfo(y.dtype).maxexp < 1024 else np.inf
+    total = np.zeros(y.shape)
+    for part in (np.real, np.imag) if np.iscomplexobj(y) else (np.real,):
+        a, b = np.clip(part(y).astype(np.float64), -overflow, overflow), np.clip(part(exact), -overflow, overflow)
+        difference = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
+        total = np.hypot(total, np.where(np.isnan(difference), np.inf, difference))
+    return total
+
+
+@dataclass
+class Comparison:
+    """An array from jaxact beside torch's and the exact one.
+
+    Attributes:
+        order: "forward" or "derivative".
+        alone: Whether each number comes from one number.
+        ours: jaxact's, floats or complex numbers.
+        theirs: torch's, of the same dtype.
+        exact: The exact results, in float64 or complex128.
+        forgiven: How far off a number may be whatever its size.
+    """
+
+    order: str
+    alone: bool
+    ours: Array
+    theirs: Array
+    exact: Array
+    forgiven: Array | float = 0.0
+
+    @property
+    def ulps(self) -> tuple[Array, Array]:
+        """The errors of jaxact and torch in ULPs."""
+        size = np.abs(np.where(np.isfinite(self.exact), self.exact, 1.0))
+        unit = ulp(size, jnp.finfo(self.ours.dtype).dtype)
+        return distance(self.ours, self.exact) / unit, distance(self.theirs, self.exact) / unit
+
+    @property
+    def right(self) -> Mask:
+        """Where jaxact is right."""
+        tiny = float(jnp.finfo(self.ours.dtype).smallest_normal)
+        bound = BOUNDS[str(jnp.finfo(self.ours.dtype).dtype)][self.order]
+        ours, theirs = self.ulps
+        error = distance(self.ours, self.exact)
+        right = (ours <= np.maximum(bound, 2 * theirs)) | (error <= self.forgiven)
+        right |= (np.abs(self.exact) < tiny) & (error <= SUBNORMAL_BOUND * tiny)
+        return right & ~self.lost(self.ours)
+
+    def lost(self, y: Array) -> Mask:
+        """Return where results are NaN and the exact one is not, or, alone, 0 where it is a normal number."""
+        normal = np.abs(self.exact) >= float(jnp.finfo(y.dtype).smallest_normal)
+        return (np.isnan(y) & ~np.isnan(self.exact)) | (self.alone & (y == 0) & normal)
+
+
+def judge(
+    op: Any, name: str, given: Arguments, wanted: list[str], theirs: Results, ours: Results, tally: Tally
+) -> None:
+    """Judge what jaxact gives for an input that both take, and write down what comes of it."""
+    exact = run_torch(op, widened(given), wanted)
+    first = next(iter(given))
+    x, dtype = to_numpy(given[first].detach()), given[first].dtype
+
+    @functools.cache
+    def slack() -> dict[str, float]:
+        return largest_errors(op, given, wanted, dtype) if dtype.is_floating_point else dict.fromkeys(exact, 0.0)
+
+    for what, result in theirs.items():
+        tally.outputs += what.startswith("output")
+        tally.gradients += what.startswith("gradient")
+        tally.numbers += result.size
+        alone = name not in MIXED and what in ("output 0", f"gradient of {first}")
+        error = _unlike(ours[what], result) or _unequal(ours[what], result)
+        if error is None and result.dtype.kind not in "biu":
+            order = "forward" if what.startswith("output") else "derivative"
+            comparison = Comparison(order, alone, ours[what], result, exact[what])
+            with np.errstate(all="ignore"):
+                if alone:
+                    _settle(comparison, op, name, given, x)
+                elif not comparison.right.all():
+                    comparison.forgiven = 2 * slack()[what]
+                error = _off(comparison, x if alone else None)
+                if alone and order == "forward":
+                    error = error or _minus_zero(comparison, x)
+                if jnp.finfo(result.dtype).bits < 64 and exact[what].dtype != result.dtype:
+                    nearer, farther = (np.count_nonzero(c(*comparison.ulps)) for c in (np.less, np.greater))
+                    tally.nearer, tally.farther = tally.nearer + int(nearer), tally.farther + int(farther)
+                    if alone:
+                        tally.torch_wrong += int(np.count_nonzero(comparison.lost(result)))
+                        tally.jaxact_wrong += int(np.count_nonzero(comparison.lost(ours[what])))
+        if error is not None:
+            tally.misses.append(f"{_shown(given)}: {what}{error}")
+
+
+def _settle(comparison: Comparison, op: Any, name: str, given: Arguments, x: Array) -> None:
+    """Put in the exact results where torch's in float64 are not, or jaxact's do not agree with them."""
+    multiple = cotangent(x.shape) if comparison.order == "derivative" else np.ones(x.shape)
+    zeros = [case.zero for case in CASES.values() if case.function == name and case.zero is not None]
+    if zeros and comparison.order == "derivative" and not np.iscomplexobj(x):
+        nearest = np.min([np.abs(x.astype(np.float64) - zero) for zero in zeros], axis=0)
+        comparison.forgiven = np.where(nearest <= WINDOW, WINDOW_ERROR, 0.0) * np.abs(multiple)
+    doubtful = ~comparison.right | np.isnan(comparison.exact)
+    analytic = name != "softsign" or not np.iscomplexobj(x) or comparison.order == "forward"
+    if doubtful.any() and hasattr(mathematics, name) and analytic:
+        points = x[doubtful].astype(comparison.exact.dtype)
+        comparison.exact = comparison.exact.copy()
+        comparison.exact[doubtful] = exactly(op, name, comparison.order, given, points) * multiple[doubtful]
+
+
+def _unlike(ours: Array, theirs: Array) -> str | None:
+    if (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype):
+        return None
+    return f" is {ours.dtype}{list(ours.shape)}, torch's {theirs.dtype}{list(theirs.shape)}"
+
+
+def _unequal(ours: Array, theirs: Array) -> str | None:
+    if ours.dtype.kind not in "biu" or (ours == theirs).all():
+        return None
+    where = _first(ours != theirs)
+    return f"{list(where)} is {ours[where]}, torch's {theirs[where]}"
+
+
+def _off(c: Comparison, x: Array | None) -> str | None:
+    if c.right.all():
+        return None
+    where = _first(~c.right)
+    ours, theirs = (errors[where] for errors in c.ulps)
+    at = "" if x is None else f" at {x[where]!r}"
+    return (
+        f"{list(where)}{at} is {c.ours[where]!r}, torch's {c.theirs[where]!r}, exact {c.exact[where]!r}: "
+        f"{ours:.3g} ULP, torch {theirs:.3g} ({np.count_nonzero(~c.right):,} of {c.ours.size:,} numbers)"
+    )
+
+
+def _minus_zero(c: Comparison, x: Array) -> str | None:
+    """Return what to say where a value is the other zero than torch has at both precisions."""
+    if np.iscomplexobj(c.ours):
+        return None
+    ours, theirs, exact = (np.signbit(y.astype(np.float64)) for y in (c.ours, c.theirs, c.exact))
+    other = (c.ours == 0) & (c.theirs == 0) & (c.exact == 0) & (ours != theirs) & (exact == theirs)
+    if not other.any():
+        return None
+    where = _first(other)
+    return f"{list(where)} at {x[where]!r} is {c.ours[where]!r}, torch's {c.theirs[where]!r}"
+
+
+def _first(mask: Mask) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.argwhere(mask)[0])
+
+
+def _shown(given: Arguments) -> str:
+    def shown(value: Any) -> str:
+        if torch.is_tensor(value):
+            return f"{str(value.dtype)[6:]}{list(value.shape)}"
+        return repr(value)
+
+    first, *rest = given
+    return ", ".join([shown(given[first])] + [f"{name}={shown(given[name])}" for name in rest])
+
+
+def conform(op: Any, name: str, dtype: str, quick: bool = False) -> Tally:
+    """Run torch's inputs for one operation at one dtype through both libraries.
+
+    Args:
+        op: Torch's OpInfo.
+        name: The function.
+        dtype: The dtype of the inputs.
+        quick: Whether to run a few samples only.
+    """
+    tally, torch_dtype = Tally(name, dtype), DTYPES[dtype]
+    differentiable = torch_dtype in op.supported_backward_dtypes("cpu")
+    refused_on_purpose, reason = REFUSED.get((name, dtype), ((), ""))
+    for number, sample in enumerate(inputs(op, torch_dtype, quick)):
+        given = arguments(name, sample, tally.noted)
+        if given is None:
+            continue
+        wanted = [key for key, v in given.items() if differentiable and is_inexact(v) and v.dtype == torch_dtype]
+        theirs = _attempt(run_torch, op, given, wanted)
+        ours = _attempt(run_jaxact, name, given, wanted)
+        before = len(tally.misses)
+        if isinstance(theirs, dict) and isinstance(ours, dict):
+            tally.samples += 1
+            judge(op, name, given, wanted, theirs, ours, tally)
+        elif isinstance(theirs, Exception) and isinstance(ours, (TypeError, ValueError, OverflowError)):
+            tally.refused += 1
+        elif refused_on_purpose and isinstance(ours, refused_on_purpose):
+            tally.noted[reason] += 1
+        else:
+            told = [_line(result) if isinstance(result, Exception) else "takes it" for result in (ours, theirs)]
+            tally.misses.append(f"{_shown(given)}: jaxact: {told[0]}; torch: {told[1]}")
+        tally.misses[before:] = [f"{name}, {dtype}, input {number}, {line}" for line in tally.misses[before:]]
+    return tally
+
+
+def _attempt(run: Callable[..., Results], *arguments: Any) -> Results | Exception:
+    try:
+        return run(*arguments)
+    except Exception as error:  # of whatever type: the caller says which are right
+        return error
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"

@@ -1,0 +1,133 @@
+"""Conformance: the tests of others hold, and the command that runs them finds a function that is wrong.
+
+``make conformance`` runs all of PyTorch's inputs; here it is a few of each function's.
+"""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+import jaxact
+
+ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "benchmarks"))
+conformance = importlib.import_module("conformance")
+reports = importlib.import_module("conformance_reports")
+samples = importlib.import_module("conformance_samples")
+
+
+def test_samples():
+    """Run in a process of its own: torch's test inputs change the one that imports them."""
+    command = [sys.executable, str(ROOT / "benchmarks" / "conformance.py"), "--quick"]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-4000:]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("table", conformance.IN_NUMPY)
+def test_numpys_tables(table, dtype, x64):
+    found = conformance.validate(table, dtype)
+    assert found.misses == []
+    assert found.numbers > 300
+    assert found.beyond == 0 or found.name != "tanh"
+
+
+@pytest.mark.parametrize("report", reports.REPORTS, ids=lambda report: f"{report.numbers}, {report.what}")
+def test_public_reports(report, x64):
+    found = reports.find(report)
+    assert found.right, found
+
+
+# The command finds what is wrong
+
+
+def operation(function, *inputs, gradients=True, **parameters):
+    """Return what looks like torch's description of an operation, with inputs of our choice."""
+    made = [SimpleNamespace(input=torch.as_tensor(x), args=(), kwargs=parameters) for x in inputs]
+    return SimpleNamespace(
+        op=function,
+        sample_inputs=lambda device, dtype: made,
+        reference_inputs=lambda device, dtype: made,
+        error_inputs_func=None,
+        supported_backward_dtypes=lambda device: {made[0].input.dtype} if gradients else set(),
+    )
+
+
+X = np.linspace(-20, 20, 41, dtype=np.float32)
+ROWS = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32)
+LOGITS = {"dim": -1}
+
+
+def conform(name, function, *inputs, **options):
+    """Return the misses of jaxact's function at these inputs."""
+    dtype = str(torch.as_tensor(inputs[0]).dtype).removeprefix("torch.")
+    return samples.conform(operation(function, *inputs, **options), name, dtype).misses
+
+
+@jax.custom_jvp
+def wrong_gradient(x):
+    return RIGHT["sigmoid"](x)
+
+
+wrong_gradient.defjvp(lambda x, t: (RIGHT["sigmoid"](*x), t[0] * jax.nn.sigmoid(-x[0])))
+
+RIGHT = {name: getattr(jaxact, name) for name in ("tanh", "relu", "sigmoid", "softmax")}
+BROKEN = {
+    "a value": ("tanh", torch.tanh, lambda x: RIGHT["tanh"](x) * (1 + 1e-6), X, "ULP"),
+    "a gradient": ("sigmoid", torch.sigmoid, wrong_gradient, X, "gradient of x"),
+    "a NaN": ("tanh", torch.tanh, lambda x: jnp.where(x > 19, jnp.nan, RIGHT["tanh"](x)), X, "nan"),
+    "a NaN where torch has one": (
+        "gelu",
+        torch.nn.functional.gelu,
+        jax.nn.gelu,
+        np.float32([-np.inf]),
+        "exact np.float64(0.0)",
+    ),
+    "a number at NaN": ("relu", torch.relu, jnp.nan_to_num, np.float32([np.nan]), "torch's np.float32(nan)"),
+    "a tail": (
+        "gelu",
+        torch.nn.functional.gelu,
+        lambda x: jax.nn.gelu(x, False),
+        np.float32([-13.0]),
+        "exact np.float64(-1.0",
+    ),
+    "a dtype": ("tanh", torch.tanh, lambda x: RIGHT["tanh"](x).astype(jnp.bfloat16), X, "is bfloat16[41]"),
+    "a shape": ("tanh", torch.tanh, lambda x: RIGHT["tanh"](x)[:, None], X, "float32[41, 1]"),
+    "a zero": (
+        "hardshrink",
+        torch.nn.functional.hardshrink,
+        lambda x: x * 0,
+        np.float32([-0.1]),
+        "is np.float32(-0.0)",
+    ),
+    "an integer": (
+        "relu",
+        torch.relu,
+        lambda x: RIGHT["relu"](x) + (x == 3).astype(x.dtype),
+        np.arange(-5, 5, dtype=np.int32),
+        "is 4, torch's 3",
+    ),
+    "a weight": ("softmax", torch.softmax, lambda x, dim: RIGHT["softmax"](x, dim) * (1 + 1e-5), ROWS, "ULP"),
+    "a refusal": ("relu", torch.relu, lambda x: RIGHT["relu"](list(x)), X, "jaxact: TypeError"),
+    "a leniency": ("relu", torch.relu, lambda x: x, np.array([1j], np.complex64), "jaxact: takes it; torch:"),
+}
+
+
+@pytest.mark.parametrize(("name", "function", "broken", "x", "told"), BROKEN.values(), ids=BROKEN)
+def test_the_command_finds(name, function, broken, x, told, monkeypatch):
+    parameters = LOGITS if name == "softmax" else {}
+    gradients = np.issubdtype(x.dtype, np.floating)
+    if not told.startswith("jaxact: takes"):
+        assert conform(name, function, x, gradients=gradients, **parameters) == []
+    monkeypatch.setattr(jaxact, name, broken)
+    misses = conform(name, function, x, gradients=gradients, **parameters)
+    assert misses
+    assert told in misses[0]
