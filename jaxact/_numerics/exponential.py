@@ -58,7 +58,7 @@ def _log_one_plus(power: jax.Array, rest: jax.Array) -> jax.Array:
 def _log_one_plus_exp(z: jax.Array) -> jax.Array:
     """Return log(1 + exp(z)). It has no gradient: for functions that carry a derivative rule."""
     if z.dtype != jnp.float32:
-        return jnp.maximum(z, 0) + log1p(exp(-jnp.abs(z)))
+        return jnp.where(z <= 40, jnp.log1p(jnp.exp(jnp.minimum(z, 40))), z)
     return jnp.where(z <= 30, _log_one_plus(*exp_parts(z)), z)
 
 
