@@ -7,8 +7,7 @@ batch, H heads of D features each.
 import functools
 import math
 import numbers
-import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -23,6 +22,8 @@ from jaxact._boundary import (
     FLOATS,
     HALVES,
     compute_dtype,
+    flag,
+    integer,
     matmul_precision,
     operand,
     prng_key,
@@ -301,8 +302,8 @@ def multi_head_attention_forward(
         for argument, mask in (("attn_mask", attn_mask), ("key_padding_mask", key_padding_mask))
         if mask is not None
     }
-    features = _integer(name, "embed_dim_to_check", embed_dim_to_check)
-    heads = _integer(name, "num_heads", num_heads)
+    features = _dimension(name, "embed_dim_to_check", embed_dim_to_check)
+    heads = _dimension(name, "num_heads", num_heads)
     _check_head_shapes(name, {argument: x.shape for argument, x in (arrays | masks).items()}, features, heads)
     dropout = _dropout(name, dropout_p, dropout_key, training)
     if is_causal and attn_mask is None:
@@ -644,37 +645,20 @@ def _mask(name: str, argument: str, mask: Any, dtype: np.dtype) -> jax.Array:
     return array
 
 
-def _flags(name: str, **flags: Any) -> Iterator[bool]:
-    for argument, flag in flags.items():
-        if not isinstance(value := _python_number(flag), bool):
-            raise TypeError(
-                f"{name}: {argument} must be True or False, known when the function is traced, got {flag!r}"
-            )
-        yield value
+def _flags(name: str, **flags: Any) -> list[bool]:
+    return [flag(name, argument, value) for argument, value in flags.items()]
 
 
-def _python_number(x: Any) -> Any:
-    """Return x as a Python number if it is a NumPy or JAX one, that is a scalar or a 0-d array, and known."""
-    known = isinstance(x, (np.generic, np.ndarray, jax.Array)) and not isinstance(x, jax.core.Tracer)
-    return x.item() if known and x.ndim == 0 else x
-
-
-def _integer(name: str, argument: str, value: Any) -> int:
+def _dimension(name: str, argument: str, value: Any) -> int:
     """Return an int, or a symbolic dimension as it is, or raise."""
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        return value if export.is_symbolic_dim(value) else operator.index(value)  # type: ignore[return-value]
-    except TypeError:
-        raise TypeError(
-            f"{name}: {argument} must be an int, known when the function is traced, got {value!r}"
-        ) from None
+    symbolic: bool = export.is_symbolic_dim(value)
+    return value if symbolic else integer(name, argument, value)
 
 
 def _dropout(name: str, p: Any, key: Any, training: bool = True) -> Dropout:
     """Return the probability and the key if there is anything to drop, or raise if either is unusable."""
-    p = _python_number(p)
-    if not isinstance(static_argument(name, p, "dropout_p"), numbers.Real):
+    p = static_argument(name, p, "dropout_p")
+    if not isinstance(p, numbers.Real):
         raise TypeError(f"{name}: dropout_p must be a number, a probability, got {p!r}")
     if not 0 <= p <= 1:
         raise ValueError(f"{name}: dropout_p must be in [0, 1], got {p!r}")
