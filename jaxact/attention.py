@@ -6,7 +6,6 @@ batch, H heads of D features each.
 
 import functools
 import math
-import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -658,7 +657,7 @@ def _dimension(name: str, argument: str, value: Any) -> int:
 def _dropout(name: str, p: Any, key: Any, training: bool = True) -> Dropout:
     """Return the probability and the key if there is anything to drop, or raise if either is unusable."""
     p = static_argument(name, p, "dropout_p")
-    if not isinstance(p, numbers.Real):
+    if not isinstance(p, (int, float)):
         raise TypeError(f"{name}: dropout_p must be a number, a probability, got {p!r}")
     if not 0 <= p <= 1:
         raise ValueError(f"{name}: dropout_p must be in [0, 1], got {p!r}")
