@@ -79,6 +79,11 @@ def wrong_gradient(x):
 
 wrong_gradient.defjvp(lambda x, t: (RIGHT["sigmoid"](*x), t[0] * jax.nn.sigmoid(-x[0])))
 
+
+def lossy_gelu(x):
+    return x * (1 + jax.lax.erf(x * 0.5**0.5)) / 2
+
+
 RIGHT = {name: getattr(jaxact, name) for name in ("tanh", "relu", "sigmoid", "softmax")}
 BROKEN = {
     "a value": ("tanh", torch.tanh, lambda x: RIGHT["tanh"](x) * (1 + 1e-6), X, "ULP"),
@@ -92,13 +97,7 @@ BROKEN = {
         "exact np.float64(0.0)",
     ),
     "a number at NaN": ("relu", torch.relu, jnp.nan_to_num, np.float32([np.nan]), "torch's np.float32(nan)"),
-    "a tail": (
-        "gelu",
-        torch.nn.functional.gelu,
-        lambda x: jax.nn.gelu(x, False),
-        np.float32([-13.0]),
-        "exact np.float64(-1.0",
-    ),
+    "a tail": ("gelu", torch.nn.functional.gelu, lossy_gelu, np.float32([-9.0]), "exact np.float64(-1.0"),
     "a dtype": ("tanh", torch.tanh, lambda x: RIGHT["tanh"](x).astype(jnp.bfloat16), X, "is bfloat16[41]"),
     "a shape": ("tanh", torch.tanh, lambda x: RIGHT["tanh"](x)[:, None], X, "float32[41, 1]"),
     "a zero": (
