@@ -412,7 +412,7 @@ class TestWeakTypes:
             assert y.weak_type
             assert y.dtype == expected.dtype
             assert not f(strong)[0].weak_type
-            np.testing.assert_array_equal(y, expected)
+            assert_close(y, expected)
 
     def test_numbers_widen_no_array(self, example):
         if accepts(BY_NAME[example.row], ()):
