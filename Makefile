@@ -15,7 +15,7 @@ export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES := -1
 
 SOURCES := $(shell find jaxact interop -name '*.py')
 
-.PHONY: check test lint types test-checkout test-wheel test-oldest test-newest docs accuracy bench clean
+.PHONY: check test lint types test-checkout test-wheel test-oldest test-newest docs accuracy bench conformance clean
 
 check: .venv/installed  ## cross-check the activations against the installed PyTorch
 	$(BIN)/jaxact check
@@ -64,6 +64,9 @@ accuracy: .venv/installed  ## every float through every function that has change
 
 bench: .venv/installed  ## speed beside torch and jax.nn: some ten minutes on a quiet machine
 	$(BIN)/python benchmarks/speed.py
+
+conformance: .venv/installed  ## PyTorch's own test inputs, NumPy's tables and public reports: some twenty minutes
+	$(BIN)/python benchmarks/conformance.py
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -12,6 +12,7 @@ import csv
 import dataclasses
 import datetime
 import json
+import math
 import platform
 import sys
 from collections import Counter
@@ -152,15 +153,16 @@ def record(names: list[str], samples: list[Tally], tables: list[Validation], rep
             "python": platform.python_version(),
         },
         "samples": [dataclasses.asdict(tally) for tally in samples],
-        "without": {name: why_without(name) for name in names if name not in {tally.name for tally in samples}},
-        "tables": [dataclasses.asdict(table) for table in tables],
-        "reports": [{key: _json_number(v) for key, v in dataclasses.asdict(found).items()} for found in reports],
+        "without": {name: reason for name in names if (reason := why_without(name))},
+        "tables": [_as_json(table) for table in tables],
+        "reports": [_as_json(found) for found in reports],
     }
 
 
-def _json_number(value: Any) -> Any:
-    """Return a number as JSON has it, which knows no infinity and no NaN: as "inf" and "nan", which ``float`` reads."""
-    return str(value) if isinstance(value, float) and not np.isfinite(value) else value
+def _as_json(entry: Validation | Finding) -> Record:
+    """Return an entry with numbers as JSON has them, which knows no infinity and no NaN: as words ``float`` reads."""
+    fields = dataclasses.asdict(entry)
+    return {key: str(v) if isinstance(v, float) and not math.isfinite(v) else v for key, v in fields.items()}
 
 
 def misses(data: Record) -> list[str]:
@@ -181,13 +183,15 @@ COUNTS = ("samples", "refused", "outputs", "gradients", "numbers", "nearer", "fa
 
 def totals(samples: list[Record]) -> Counter[str]:
     """Return the sums of the counts."""
-    return Counter({key: sum(entry[key] for entry in samples) for key in COUNTS})
+    misses = sum(len(entry["misses"]) for entry in samples)
+    return Counter({key: sum(entry[key] for entry in samples) for key in COUNTS} | {"misses": misses})
 
 
 def show(data: Record, console: Console) -> None:
     """Print what is in the data."""
     table = Table(title="PyTorch's test inputs, judged against the exact results")
-    header = ("function", "dtypes", *(key.replace("_", "\n") for key in COUNTS), "misses")
+    columns = (*COUNTS, "misses")
+    header = ("function", "dtypes", *(key.replace("_", "\n") for key in columns))
     for name in header:
         table.add_column(name, justify="left" if name in header[:2] else "right")
     by_name: dict[str, list[Record]] = {}
@@ -196,8 +200,7 @@ def show(data: Record, console: Console) -> None:
     for name, found in [*by_name.items(), ("all", data["samples"])]:
         count = totals(found)
         dtypes = len({entry["dtype"] for entry in found})
-        missed = sum(len(entry["misses"]) for entry in found)
-        table.add_row(name, str(dtypes), *(f"{count[key]:,}" for key in COUNTS), f"{missed:,}")
+        table.add_row(name, str(dtypes), *(f"{count[key]:,}" for key in columns))
     console.print(table)
     noted = Counter({})
     for entry in data["samples"]:
@@ -223,36 +226,34 @@ def show(data: Record, console: Console) -> None:
 
 # The README
 
-NARROW = ("float32", "bfloat16", "float16")
+COLUMNS = ("float32", "bfloat16", "float16")
+# By what they are called, the counts to add up; the last four only make sense below the precision of the exact ones.
+ROWS = {
+    "inputs": ("samples",),
+    "outputs and gradients": ("outputs", "gradients"),
+    "not right in jaxact": ("misses",),
+    "numbers in them": ("numbers",),
+    "where PyTorch is farther from exact": ("nearer",),
+    "where jaxact is farther from exact": ("farther",),
+    "NaN or 0 in PyTorch where the exact one is neither": ("torch_wrong",),
+    "NaN or 0 in jaxact where the exact one is neither": ("jaxact_wrong",),
+}
+FOR_ALL = 4
 
 
 def readme(data: Record) -> str:
-    """Return what the README says of the figures."""
-    count, narrow = (totals(s) for s in (data["samples"], [e for e in data["samples"] if e["dtype"] in NARROW]))
-    functions = len({entry["name"] for entry in data["samples"]})
-    reports = {number for found in data["reports"] for number in _issues(found["numbers"])}
-    right = {number for found in data["reports"] if found["right"] for number in _issues(found["numbers"])}
-    wrong = {number for found in data["reports"] if not found["right"] for number in _issues(found["numbers"])}
-    rows = [
-        ("inputs of PyTorch's test suite", count["samples"]),
-        ("outputs and gradients compared", count["outputs"] + count["gradients"]),
-        ("of these not right in jaxact", len([line for entry in data["samples"] for line in entry["misses"]])),
-        ("numbers in float32, bfloat16 and float16", narrow["numbers"]),
-        ("of these PyTorch's farther from exact than jaxact's", narrow["nearer"]),
-        ("and jaxact's farther than PyTorch's", narrow["farther"]),
-        ("PyTorch NaN, or 0 where a normal number is due", narrow["torch_wrong"]),
-        ("jaxact likewise", narrow["jaxact_wrong"]),
-        ("public reports of wrong results in jax.nn and PyTorch", len(reports)),
-        ("of these right in jaxact", len(right - wrong)),
-    ]
-    versions = ", ".join(f"{name} {version}" for name, version in data["versions"].items() if name != "python")
-    lines = "".join(f"| {what} | {number:,} |\n" for what, number in rows)
-    return f"On {data['date']}, {functions} functions, {versions}:\n\n| | |\n|---|---:|\n{lines}"
-
-
-def _issues(numbers: str) -> list[str]:
-    repository, _, rest = numbers.partition(" ")
-    return [f"{repository} {number}" for number in rest.split(", ")]
+    """Return what the README says of the figures: a table of PyTorch's inputs, and one of the reports."""
+    counts = [totals([entry for entry in data["samples"] if entry["dtype"] == dtype]) for dtype in COLUMNS]
+    everything = totals(data["samples"])
+    lines = [["", *COLUMNS, "all dtypes"], ["---"] + ["---:"] * (len(COLUMNS) + 1)]
+    for number, (row, keys) in enumerate(ROWS.items()):
+        figures = [sum(count[key] for key in keys) for count in (*counts, everything)]
+        lines.append([row, *(f"{figure:,}" for figure in figures[:-1]), f"{figures[-1]:,}" if number < FOR_ALL else ""])
+    lines += [[], ["report", "of", "the library", "exact", "jaxact"], ["---"] * 2 + ["---:"] * 3]
+    for found in data["reports"]:
+        numbers = (f"{float(found[key]):.4g}" for key in ("theirs", "exact", "jaxact"))
+        lines.append([found["numbers"], _told(found), *numbers])
+    return "".join(f"| {' | '.join(line)} |\n" if line else "\n" for line in lines)
 
 
 # The command line

@@ -111,9 +111,10 @@ def product_parts(x: jax.Array, factor: jax.Array) -> tuple[jax.Array, jax.Array
     for arguments of exponentials. Where |x * factor| > 2^11, the error counts as 0.
     """
     product = rounded(x * factor)
-    (x_high, x_low), (high, low) = split(x), split(factor)
-    error = ((x_high * high - product) + x_high * low + x_low * high) + x_low * low
-    return product, jnp.where(jnp.abs(product) < 2**11, error, 0)
+    near = jnp.abs(product) < 2**11
+    (x_high, x_low), (high, low) = split(jnp.where(near, x, 0)), split(factor)
+    error = ((x_high * high - jnp.where(near, product, 0)) + x_high * low + x_low * high) + x_low * low
+    return product, error
 
 
 def centring(scalar: jax.Array) -> tuple[jax.Array, jax.Array]:

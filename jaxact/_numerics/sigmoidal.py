@@ -120,8 +120,9 @@ def _tanh(x: jax.Array) -> jax.Array:
     if x.dtype.itemsize == 2:
         return jnp.tanh(widened(x))
     size = jnp.abs(x)
-    w = x * x
-    near = size + size * (w * polynomial(TANH, w)) if x.dtype == jnp.float32 else jnp.tanh(size)
+    inner = jnp.minimum(size, 1)
+    w = inner * inner
+    near = inner + inner * (w * polynomial(TANH, w)) if x.dtype == jnp.float32 else jnp.tanh(size)
     far = 1 - _tanh_tail(size)
     return with_sign(jnp.where(size <= 0.55, near, far), x)
 
