@@ -104,14 +104,14 @@ def two_sum(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     return total, (a - (total - shadow)) + (b - shadow)
 
 
-def product_parts(x: jax.Array, factor: jax.Array) -> tuple[jax.Array, jax.Array]:
+def product_parts(x: jax.Array, factor: jax.Array, end: float = 2.0**11) -> tuple[jax.Array, jax.Array]:
     """Return x * factor rounded, and its rounding error: the two add up to the exact product (Dekker, 1971).
 
     An exponential turns what rounding costs its argument into a relative error, up to 44 ULP in float32: this is
-    for arguments of exponentials. Where |x * factor| > 2^11, the error counts as 0.
+    for arguments of exponentials. Where |x * factor| is not below ``end``, the error counts as 0.
     """
     product = rounded(x * factor)
-    near = jnp.abs(product) < 2**11
+    near = jnp.abs(product) < end
     (x_high, x_low), (high, low) = split(jnp.where(near, x, 0)), split(factor)
     error = ((x_high * high - jnp.where(near, product, 0)) + x_high * low + x_low * high) + x_low * low
     return product, error
@@ -182,8 +182,10 @@ def exp_of_sum(x: jax.Array, low: jax.Array) -> jax.Array:
 
     It has no gradient: for functions that carry a derivative rule.
     """
-    power, rest = exp_parts(x, low)
-    return power * (1 + rest)
+    end, overflow = (-176, 100) if x.dtype == jnp.float32 else (-1418, 720)
+    p, k = reduced_exp(jnp.clip(x, end, overflow), low)
+    half = jnp.floor(0.5 * k)
+    return (1 + p) * power_of_two(half) * power_of_two(k - half)
 
 
 @jax.custom_jvp
@@ -254,10 +256,14 @@ def exp_parts(
     bits = lax.bitcast_convert_type(ratio + ROUNDER, np.int32)
     integer = bits - np.float32(ROUNDER).view(np.int32)
     n = integer.astype(np.float32)
-    r = x - n * LN2_HIGH
-    r = r - n * LN2_LOW if low is None else r + (low - n * LN2_LOW)
     power = lax.bitcast_convert_type((integer + np.int32(127 + doublings)) << 23, np.float32)
-    return power, r + r * r * polynomial(EXPM1, r)
+    r = x - n * LN2_HIGH
+    if low is None:
+        r = r - n * LN2_LOW
+        return power, r + r * r * polynomial(EXPM1, r)
+    low = low - n * LN2_LOW
+    total = r + low
+    return power, r + (low + total * total * polynomial(EXPM1, total))  # r is exact, and not rounded once more
 
 
 def reduced_exp(high: jax.Array, low: jax.Array | float = 0.0) -> tuple[jax.Array, jax.Array]:

@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 
 from jaxact._numerics.elementary import (
+    LOG1P,
     Scalar,
     centring,
     chain_rule,
@@ -22,11 +23,13 @@ from jaxact._numerics.elementary import (
     log1p,
     one_plus,
     one_plus_exp,
+    polynomial,
     power_of_two,
     product_parts,
     reduced_exp,
     rounded,
     scaled_exp,
+    two_sum,
 )
 from jaxact._numerics.sigmoidal import sigmoid, sigmoid_derivative
 
@@ -53,6 +56,32 @@ def _log_one_plus(power: jax.Array, rest: jax.Array) -> jax.Array:
     k = (bits >> 23) - np.int32(127)
     m = lax.bitcast_convert_type(bits - (k << 23), np.float32)
     return k.astype(np.float32) * LN2 + log1p(jnp.where(k > 0, m - 1, power * (1 + rest)))
+
+
+def _log_one_plus_parts(power: jax.Array, rest: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return what :func:`_log_one_plus` does in two parts, a rounded sum and its error, for where a product follows.
+
+    In float32, where k > 0 the rounding error of 1 + e is put back, as its quotient by m; where k = 0, e comes in two
+    parts.
+    """
+    e = power * (1 + rest)
+    if power.dtype != jnp.float32:
+        y = jnp.log1p(e)
+        return y, jnp.zeros_like(y)
+    total, rest = one_plus(power, rest), power * rest
+    error = jnp.where(power < 2**24, rest - (total - (1 + power)), 0)
+    bits = lax.bitcast_convert_type(total, np.int32)
+    k = (bits >> 23) - np.int32(127)
+    m = lax.bitcast_convert_type(bits - (k << 23), np.float32)
+    scale = lax.bitcast_convert_type((np.int32(127) - k) << 23, np.float32)
+    above = k > 0
+    t = jnp.where(above, m - 1, e)
+    s = jnp.minimum(t / (2 + t), 1)  # the bound never acts: see log1p
+    w = s * s
+    correction = s * (t - w * polynomial(LOG1P, w))
+    high = jnp.where(above, k.astype(np.float32) * LN2, power)
+    low = jnp.where(above, t + (error * scale * (1 - s) * (1 - s) - correction), rest - correction)
+    return two_sum(high, low)
 
 
 def _log_one_plus_exp(z: jax.Array) -> jax.Array:
@@ -83,15 +112,23 @@ def _scaled_softplus(x: jax.Array, beta: Scalar, threshold: Scalar) -> jax.Array
     """Return log(1 + exp(z)) / beta with z = beta x, or x if z > threshold.
 
     Far to the left it is exp(z) / beta, which may be a normal number though exp(z) = 2^k (1 + p) is none: there 2^k is
-    raised, and lowered after the division.
+    multiplied last, in two halves. The quotient is a product in parts with 1 / beta.
     """
     z, low = _product(x, beta)
-    far, end, right, raised = (-87, -173.2, 30, 124) if x.dtype == jnp.float32 else (-708, -1410, 40, 1020)
+    end, middle, right = (-176, -18, 30) if x.dtype == jnp.float32 else (-1418, -38, 40)
     p, k = reduced_exp(jnp.clip(z, end, right), low)
-    left = z < far
-    power = power_of_two(jnp.where(left, k + raised, k))
-    value = jnp.where(left, power + power * p, _log_one_plus(power, p))
-    y = jnp.where(z == z, value, z) / beta * jnp.where(left, 2.0**-raised, 1)  # the logarithm of NaN is none
+    left = z < middle
+    value, error = _log_one_plus_parts(power_of_two(jnp.maximum(k, -100)), p)
+    value, error = jnp.where(left, 1 + p, value), jnp.where(left, 0, error)
+    size = jnp.abs(beta)  # its inverse, and their parts, have to be normal numbers
+    shift = jnp.where(size < 2.0**-64, 2.0**32, jnp.where(size < 2.0**64, 1, 2.0**-32)).astype(x.dtype)
+    inverse, inverse_error = _inverse_parts(beta * shift)
+    value, error = value * shift, error * shift
+    y, rest = product_parts(value, inverse, end=2.0**100)
+    y = y + (rest + (error * inverse + value * inverse_error))
+    k = jnp.where(left, k, 0)
+    half = jnp.floor(0.5 * k)
+    y = jnp.where(z == z, y * power_of_two(half) * power_of_two(k - half), z)  # the logarithm of NaN is none
     return jnp.where((z > threshold) | (z > right), x, y)
 
 

@@ -187,7 +187,7 @@ def tanhshrink_derivative(x: jax.Array) -> jax.Array:
     return y * y
 
 
-tanhshrink_derivative.defjvps(lambda dx, y, x: dx * (2.0**-3 * _tanh(x) * _raised_tanh_derivative(x)))
+tanhshrink_derivative.defjvps(lambda dx, y, x: dx * (_tanh(x) * (2.0**-3 * _raised_tanh_derivative(x))))
 
 
 def tanhshrink(x: jax.Array) -> jax.Array:
