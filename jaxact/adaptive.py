@@ -176,7 +176,7 @@ def _with_loss(arrays: dict[str, Any], target: ArrayLike, bounds: tuple[int, ...
     linear = functools.partial(_linear, dtype=dtype)
     x, classes = jnp.atleast_2d(arrays["input"]), jnp.atleast_1d(target)  # a single row is a batch of one
 
-    entry, within = classes, jnp.zeros(classes.shape, x.dtype)
+    entry, within = classes, jnp.zeros((), x.dtype)
     for k, (start, stop) in enumerate(itertools.pairwise(bounds)):
         # Rows of other clusters are 0 at every step, so that what overflows there, which torch would not compute,
         # does not become 0 * inf in a gradient.
@@ -184,11 +184,11 @@ def _with_loss(arrays: dict[str, Any], target: ArrayLike, bounds: tuple[int, ...
         rows = jnp.where(inside[:, None], x, 0)
         for i in (0, 1):
             rows = jnp.where(inside[:, None], linear(rows, arrays[_tail(k, i)]), 0)
-        within = jnp.where(inside, _at(log_softmax(rows, 1), classes - start), within)
+        within += jnp.where(inside, _at(log_softmax(rows, 1), classes - start), 0)
         entry = jnp.where(inside, bounds[0] + k, entry)
     head = log_softmax(linear(x, arrays["head_weight"], arrays.get("head_bias")), 1)
-    known = (classes >= 0) & (classes < bounds[-1])
-    output = jnp.where(known, _at(head, entry) + within, jnp.nan)
+    unknown = jnp.where((classes >= 0) & (classes < bounds[-1]), 0, jnp.inf)
+    output = _at(head, entry) + within + (unknown - unknown)  # NaN there, and none on the way elsewhere
     loss = jnp.mean(-output)
     return AdaptiveLogSoftmaxOutput(output.reshape(np.shape(target)).astype(dtype), loss.astype(dtype))
 

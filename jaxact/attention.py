@@ -54,7 +54,9 @@ def scaled_dot_product_attention(
 
     with the scale :math:`s`, by default :math:`1/\sqrt{E}`, and the mask :math:`M`: 0 where a boolean mask is
     True and :math:`-\infty` where it is False, or the additive mask itself. A query whose scores are all
-    :math:`-\infty` attends to nothing: its output and its gradients are 0. Leading axes broadcast.
+    :math:`-\infty` attends to nothing: its output and its gradients are 0. What a boolean mask or ``is_causal``
+    leaves out for good, a key and its value without a query or a query without a key, may hold infinities and NaN.
+    Leading axes broadcast.
 
     Float32 products are computed in full float32, also on accelerators whose default is less, unless
     ``jax.default_matmul_precision`` is set. Float16 and bfloat16 inputs are widened to float32 and the result
@@ -191,8 +193,8 @@ def multi_head_attention_forward(
 
     with the attention of :func:`scaled_dot_product_attention`, its precision and its use of cuDNN, the latter
     with ``need_weights=False`` only. Masks are those of torch: a boolean one is True where a key is ignored,
-    unlike that of :func:`scaled_dot_product_attention`. A query all of whose keys are masked gets heads of 0
-    with ``need_weights=False``, and NaN with ``need_weights=True``, as in torch.
+    unlike that of :func:`scaled_dot_product_attention`. A query all of whose keys are masked gets heads and
+    weights of 0, also with ``need_weights=True``, where torch has NaN.
 
     Args:
         query: Array of shape (L, N, E), or (L, E) without a batch, of a float dtype, which every other array
@@ -204,8 +206,9 @@ def multi_head_attention_forward(
         num_heads: The number of heads H, a divisor of E; a head has D = E / H features.
         in_proj_weight: The three input projections one above the other, of shape (3E, E).
         in_proj_bias: Their biases, of shape (3E,), or None.
-        bias_k: A key appended to the projected ones, of shape (1, 1, E), or None. Comes with ``bias_v``.
-        bias_v: Its value, of shape (1, 1, E), or None.
+        bias_k: A key appended to the projected ones, of shape (1, 1, E), (1, E) or (E,), or None. Comes with
+            ``bias_v``.
+        bias_v: Its value, of one of these shapes, or None.
         add_zero_attn: Whether to append a key and a value of zeros.
         dropout_p: Probability in [0, 1] of dropping a weight, see :func:`scaled_dot_product_attention`.
         out_proj_weight: The output projection, of shape (Eout, E).

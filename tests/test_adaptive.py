@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from jax import export, lax
+from jax.experimental import checkify
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxact
 from jaxact.adaptive import adaptive_log_softmax_log_prob, adaptive_log_softmax_with_loss
@@ -26,6 +28,7 @@ MODULES = {
 # Numbers of rows, None for a single one without an axis.
 CASES = [*((name, 7) for name in MODULES), *(("two clusters and a bias", rows) for rows in (None, 0, 1))]
 HALVES = [np.float16, jnp.bfloat16]
+set_mesh = getattr(jax, "set_mesh", None) or jax.sharding.use_mesh  # the name from jax 0.8 on
 
 # The largest error in units of the dtype's epsilon, relative to the largest number of each array: about twice the
 # measured 6.1 of float32 and 3.7 of float64, whose sums cancel; 0.45 of the halves, which are rounded once.
@@ -271,6 +274,80 @@ class TestTransforms:
             jax.make_jaxpr(jax.grad(f))(case.x, case.weights)
 
 
+def both(x, target, weights):
+    """Return a number that depends on all that the two functions give."""
+    cutoffs = MODULES["two clusters and a bias"][2]
+    output, loss = adaptive_log_softmax_with_loss(x, target, **weights, cutoffs=cutoffs)
+    log_prob = adaptive_log_softmax_log_prob(x, **weights, cutoffs=cutoffs)
+    return jnp.sum(output**2) + loss + jnp.mean(log_prob**2), output
+
+
+class TestContexts:
+    """Two clusters in the contexts of test_contexts, in which that has one."""
+
+    GRADIENT = staticmethod(jax.jit(jax.value_and_grad(both, argnums=(0, 2), has_aux=True)))
+
+    def test_symbolic_sizes(self):
+        """Of rows, features and hidden features; the numbers of classes are those of the cutoffs."""
+        case, scope = Case("two clusters and a bias"), export.SymbolicScope()
+
+        def spec(shape, dtype=np.float32):
+            return jax.ShapeDtypeStruct(export.symbolic_shape(shape, scope=scope), dtype)
+
+        tails = [(spec("h, f"), spec("4, h")), (spec("k, f"), spec("11, k"))]
+        weights = {"head_weight": spec("7, f"), "tail_weights": tails, "head_bias": spec("7")}
+        exported = export.export(self.GRADIENT)(spec("n, f"), spec("n", np.int32), weights)
+        arguments = case.x, case.target.astype(np.int32), case.weights
+        assert_trees_close(exported.call(*arguments), self.GRADIENT(*arguments))
+
+    @pytest.mark.parametrize("spread", [("x", "target"), ("x",), ("target",)])
+    def test_sharded_rows(self, spread):
+        """Over two devices, on a mesh whose axis is explicit."""
+        case = Case("two clusters and a bias", 8)
+        arguments = {"x": case.x, "target": case.target.astype(np.int32)}
+        expected = self.GRADIENT(*arguments.values(), case.weights)
+        mesh = jax.make_mesh((2,), ("rows",), axis_types=(AxisType.Explicit,))
+        with set_mesh(mesh):
+            for name in spread:
+                arguments[name] = jax.device_put(arguments[name], NamedSharding(mesh, PartitionSpec("rows")))
+            ours = self.GRADIENT(*arguments.values(), case.weights)
+        assert_trees_close(ours, expected)
+        (_, output), _ = ours
+        assert output.sharding.spec == PartitionSpec("rows")
+
+    def test_no_nan_on_the_way(self):
+        """Where a cluster that is not that of a row would overflow for it."""
+        case = Case("two clusters and a bias", 3)
+        case.x[0], case.target = 1e10, np.array([0, 6, 12], np.int32)
+        case.weights["tail_weights"][0][1][0] = 1e30
+        loss = functools.partial(adaptive_log_softmax_with_loss, **case.weights, cutoffs=case.cutoffs)
+        gradient = jax.value_and_grad(lambda x: loss(x, case.target).loss)
+        error, _ = jax.jit(checkify.checkify(gradient, errors=checkify.nan_checks))(case.x)
+        error.throw()
+        with jax.disable_jit(), jax.debug_nans(True):
+            gradient(jnp.asarray(case.x))
+
+
+@pytest.mark.parametrize("producer", [lambda x: x, lambda x: x * 0.7, lambda x: x / 0.7], ids=["x", "x * c", "x / c"])
+def test_logits_are_one_number_each(producer):
+    """Though a compiler may compute them twice, as exact products and rounded: the class by far the best has 0."""
+    weights = {"head_weight": jnp.zeros((2, 1)), "tail_weights": [(jnp.array([[1.3]]), jnp.array([[0.7], [0.1], [0]]))]}
+
+    @jax.jit
+    def run(x, target):
+        x = producer(x)
+        output, pull_back = jax.vjp(
+            lambda x: adaptive_log_softmax_with_loss(x, target, **weights, cutoffs=[1]).output, x
+        )
+        return output, adaptive_log_softmax_log_prob(x, **weights, cutoffs=[1])[:, 1], *pull_back(jnp.ones_like(output))
+
+    x = np.geomspace(100, 1e10, 50, dtype=np.float32)[:, None]
+    output, log_prob, dx = run(x, np.ones(50, int))
+    np.testing.assert_allclose(output, -np.log(2), rtol=1e-7)
+    np.testing.assert_allclose(log_prob, -np.log(2), rtol=1e-7)
+    np.testing.assert_allclose(dx, 0, atol=1e-7)
+
+
 def test_vmap_over_targets():
     case = Case("two clusters and a bias")
     expected = case.with_loss(case.x, case.weights)
@@ -290,7 +367,7 @@ def test_a_call_is_one_kernel():
 
 
 def test_memory_is_that_of_one_log_softmax_over_the_classes():
-    """Temporary memory is that of log_softmax itself, two numbers for each class and row, and some for a row."""
+    """Temporary memory is that of log_softmax itself, two numbers at most for each class and row, some for a row."""
     rows, features, cutoffs = 64, 8, (50, 1000, 4000, 10000)
     tails = [(jnp.ones((4, features)), jnp.ones((stop - start, 4))) for start, stop in itertools.pairwise(cutoffs)]
 
