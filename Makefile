@@ -15,7 +15,7 @@ export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES := -1
 
 SOURCES := $(shell find jaxact interop -name '*.py')
 
-.PHONY: check test lint types test-checkout test-wheel docs accuracy bench conformance clean
+.PHONY: check test lint types test-checkout test-wheel test-oldest test-newest docs accuracy bench conformance clean
 
 check: .venv/installed  ## cross-check the activations against the installed PyTorch
 	$(BIN)/jaxact check
@@ -41,11 +41,25 @@ test-wheel: .venv-wheel/installed
 	cd .venv-wheel && bin/python -m pytest $(TOGETHER) -c $(CHECKOUT)/pyproject.toml $(CHECKOUT)/tests
 	cd .venv-wheel && bin/python -m pytest $(APART) -c $(CHECKOUT)/pyproject.toml $(CHECKOUT)/tests
 
+# The two ends of what is supported: every lower bound of pyproject.toml, taken for a pin, and what is newest today.
+test-oldest:  ## the tests with the oldest releases that are supported
+	$(PYTHON) -m venv --clear .venv-oldest
+	grep -oE '"[a-z-]+>=[0-9.]*"' pyproject.toml | tr -d '"' | sed 's/>=/==/' > .venv-oldest/bounds.txt
+	.venv-oldest/bin/pip install --quiet --disable-pip-version-check -c .venv-oldest/bounds.txt -e '.[test]'
+	.venv-oldest/bin/python -m pytest $(TOGETHER)
+	.venv-oldest/bin/python -m pytest $(APART)
+
+test-newest:  ## the tests with the newest releases that there are
+	$(PYTHON) -m venv --clear .venv-newest
+	.venv-newest/bin/pip install --quiet --disable-pip-version-check -e '.[test]'
+	.venv-newest/bin/python -m pytest $(TOGETHER)
+	.venv-newest/bin/python -m pytest $(APART)
+
 docs: .venv/installed  ## build the site into docs/_build
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build
 	@echo "open docs/_build/index.html"
 
-accuracy: .venv/installed  ## every float through every function: some two hours on two cores, resumable
+accuracy: .venv/installed  ## every float through every function that has changed: some two hours for all, resumable
 	$(BIN)/python benchmarks/accuracy.py
 
 bench: .venv/installed  ## speed beside torch and jax.nn: some ten minutes on a quiet machine
@@ -70,4 +84,4 @@ conformance: .venv/installed  ## PyTorch's own test inputs, NumPy's tables and p
 	touch $@
 
 clean:
-	rm -rf .venv .venv-wheel build docs/_build docs/reference *.egg-info
+	rm -rf .venv .venv-wheel .venv-oldest .venv-newest build docs/_build docs/reference *.egg-info

@@ -1,11 +1,16 @@
 """How far jaxact, torch and jax.nn are from the true value, for every float there is.
 
 ``python benchmarks/accuracy.py`` runs every bfloat16, every float16 and every float32 through each activation
-and its derivative, in chunks. Finished chunks are kept in ``.accuracy_cache``, from where an interrupted sweep
-goes on; one whose library or compiled program has changed since is done again. It writes the figures to
-``benchmarks/results/accuracy.json`` and what to plot to ``accuracy.npz`` beside it, makes ``docs/accuracy.md``
-and its plots from these, and exits with 1 if jaxact is outside a bound. ``--stride`` takes one float32 in so
-many, at random, and only prints. ``--report`` only makes the page and the plots.
+and its derivative, in chunks; then the softmax family on rows, and a stratified choice of float64, and of float32
+at other parameters. It writes the figures to ``benchmarks/results/accuracy.json``, what to plot to ``accuracy.npz``,
+and the rest to ``accuracy_rows.json`` and ``accuracy_strata.json`` beside it, makes ``docs/accuracy.md`` and its plots
+from these, and exits with 1 if jaxact is outside a bound.
+
+Only what is stale is done: the figures say of which program they are, so that those of a function that compiles to
+another one now, or runs on another version of its library, are done again and put in the place of the old ones.
+``--stale`` lists them, and ``--all`` does the others too. Finished chunks are kept in ``.accuracy_cache``, from where
+an interrupted sweep goes on. ``--stride`` takes one float32 in so many, at random, and only prints. ``--report`` only
+makes the page and the plots.
 """
 
 import datetime
@@ -18,25 +23,22 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import accuracy_report as report
 import accuracy_rows
-import jax
+import accuracy_strata
 import jax.numpy as jnp
 import numpy as np
 import torch
 import typer
+from accuracy_measure import ALL, Errors, Floats, Truth, compiled, device, figures, has, program, runner, versions
 from accuracy_report import BINS, DTYPES, LIBRARIES
-from reference import CASES, ORDERS, WINDOW_ERROR, Case, is_kept, is_normal, ulp
+from reference import CASES, ORDERS
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-import jaxact
-from jaxact.interop import to_numpy, to_torch
-from jaxact.interop.speed import JAX_NN
 
 ROOT = Path(__file__).parents[1]
 PARTIAL = ROOT / ".accuracy_cache"
@@ -45,157 +47,8 @@ PARTIAL = ROOT / ".accuracy_cache"
 CHUNK = 2**24
 BLOCK = 2**16
 
-Floats = np.ndarray[Any, Any]
-Results = dict[str, Floats]
-
-
-# Running the libraries
-
-
-def has(library: str, case: Case) -> bool:
-    """Say whether a library has the function of a case: jax.nn lacks some."""
-    return library != "jax.nn" or case.function in JAX_NN
-
-
-@functools.cache
-def runner(library: str, name: str) -> Callable[[Floats], Results]:
-    """Return the function that gives a library's value and derivative at a NumPy array.
-
-    Args:
-        library: One of LIBRARIES.
-        name: One of CASES.
-    """
-    case = CASES[name]
-    if library == "torch":
-        return functools.partial(_run_torch, getattr(torch.nn.functional, case.function), case)
-    return functools.partial(_run_jax, compiled(library, name))
-
-
-@functools.cache
-def compiled(library: str, name: str) -> dict[str, Any]:
-    """Return the jitted functions that give the value and the derivative in jaxact or jax.nn."""
-    case = CASES[name]
-    functions = JAX_NN if library == "jax.nn" else vars(jaxact)
-    function = functools.partial(functions[case.function], **case.parameters)
-
-    def derivative(x: jax.Array) -> jax.Array:
-        y, pull_back = jax.vjp(function, x)
-        return pull_back(jnp.ones_like(y))[0]
-
-    return {"forward": jax.jit(function), "derivative": jax.jit(derivative)}
-
-
-def _run_jax(functions: dict[str, Any], x: Any) -> Results:
-    return {order: np.asarray(function(x)) for order, function in functions.items()}
-
-
-def _run_torch(function: Callable[..., torch.Tensor], case: Case, x: Any) -> Results:
-    tensor = to_torch(x, copy=True).requires_grad_()
-    y = function(tensor, **case.parameters)
-    (dx,) = torch.autograd.grad(y, tensor, torch.ones_like(y))
-    return {"forward": to_numpy(y), "derivative": to_numpy(dx)}
-
 
 # Measuring
-
-
-@dataclass
-class Errors:
-    """The errors of one library on some inputs, of the value or of the derivative.
-
-    Attributes:
-        inputs: How many inputs there were, without NaN.
-        counted: At how many the bounds apply, the exact result being a normal number, and the one given is not NaN;
-            the next four are about these.
-        largest: The largest error in ULPs.
-        at: Where that is.
-        total: The sum of the errors in ULPs.
-        right: How many results are the correctly rounded ones.
-        nan: How many results are NaN where the exact one is not.
-        reversals: How often a value falls, from one input to the next, where the function is monotone.
-        subnormal: The largest error where the exact result is 0 or subnormal, in units of the smallest normal number.
-        window: The largest absolute error, of those that are forgiven, around the derivative's zero.
-        profile: The largest error in ULPs in each of BINS parts of the bit patterns, infinite where one is NaN.
-    """
-
-    inputs: int = 0
-    counted: int = 0
-    largest: float = 0.0
-    at: float | None = None
-    total: float = 0.0
-    right: int = 0
-    nan: int = 0
-    reversals: int = 0
-    subnormal: float = 0.0
-    window: float = 0.0
-    profile: dict[int, float] = field(default_factory=dict)
-
-    def add(self, other: "Errors") -> None:
-        """Take in the errors on other inputs."""
-        if other.largest > self.largest:
-            self.largest, self.at = other.largest, other.at
-        for count in ("inputs", "counted", "total", "right", "nan", "reversals"):
-            setattr(self, count, getattr(self, count) + getattr(other, count))
-        self.subnormal = max(self.subnormal, other.subnormal)
-        self.window = max(self.window, other.window)
-        for key, largest in other.profile.items():
-            self.profile[key] = max(largest, self.profile.get(key, 0.0))
-
-
-class Truth:
-    """The exact results of a case at a block of inputs, and how far from them the results of a library are.
-
-    Args:
-        case: The case.
-        order: One of ORDERS.
-        x: The inputs, of the type to judge; ascending or descending, if monotonicity is to be judged.
-        exact: The exact results, in float64.
-        bins: The bin of each input, ascending.
-    """
-
-    def __init__(self, case: Case, order: str, x: Floats, exact: Floats, bins: Floats) -> None:
-        wide = x.astype(np.float64)
-        self.x, self.exact = x, exact
-        kept = is_kept(wide, x.dtype)
-        self.known = ~np.isnan(x)
-        self.inputs = int(np.count_nonzero(self.known))
-        self.counted = kept & is_normal(exact, x.dtype)
-        self.tiny = float(jnp.finfo(x.dtype).smallest_normal)
-        self.subnormal = kept & (np.abs(exact) < self.tiny)
-        self.in_window = case.in_window(order, wide)
-        self.ulps = 1 / ulp(exact, x.dtype)
-        self.rounded = exact.astype(x.dtype)
-        self.direction = np.sign(wide[-1] - wide[0]) if case.monotone and order == "forward" else 0
-        self.bins, self.starts = np.unique(bins, return_index=True)
-
-    def errors(self, y: Floats) -> Errors:
-        """Return the errors of the results ``y``."""
-        nan = np.isnan(y) & self.known
-        error = np.abs(y.astype(np.float64) - self.exact)
-        if nan.any():
-            error[nan] = 0
-        counted = self.counted & ~nan
-        forgiven = 0.0
-        if self.in_window.any():
-            small = self.in_window & (error <= WINDOW_ERROR)
-            counted &= ~small
-            forgiven = error[small].max(initial=0)
-        ulps = np.where(counted, error * self.ulps, 0)
-        worst = ulps.argmax()
-        profile = np.maximum.reduceat(np.where(nan, np.inf, ulps) if nan.any() else ulps, self.starts)
-        return Errors(
-            inputs=self.inputs,
-            counted=int(np.count_nonzero(counted)),
-            largest=float(ulps[worst]),
-            at=float(self.x[worst]),
-            total=float(ulps.sum()),
-            right=int(np.count_nonzero(counted & (y == self.rounded))),
-            nan=int(np.count_nonzero(nan)),
-            reversals=int(np.count_nonzero(np.diff(y) * self.direction < 0)) if self.direction else 0,
-            subnormal=float(error[self.subnormal].max() / self.tiny) if self.subnormal.any() else 0.0,
-            window=float(forgiven),
-            profile=dict(zip(self.bins.tolist(), profile.tolist(), strict=True)),
-        )
 
 
 def inputs(dtype: str, chunk: int, stride: int) -> Iterator[tuple[Floats, Floats]]:
@@ -263,26 +116,17 @@ class Sweep:
         """In how many chunks it is done."""
         return math.ceil(2 ** (8 * jnp.dtype(self.dtype).itemsize) / CHUNK)
 
-    @property
-    def versions(self) -> dict[str, str]:
-        """The versions of what computes."""
-        versions = {"jaxact": jaxact.__version__, "jax": jax.__version__, "torch": torch.__version__.partition("+")[0]}
-        wanted = {"jaxact": ("jaxact", "jax"), "torch": ("torch",), "jax.nn": ("jax",)}[self.library]
-        return {name: versions[name] for name in wanted}
-
-    @property
-    def device(self) -> str:
-        """What kind of device computes: "cpu", or the one that JAX takes."""
-        return "cpu" if self.library == "torch" else jax.default_backend()
+    @functools.cached_property
+    def program(self) -> str:
+        """A digest of what computes: see `accuracy_measure.program`."""
+        functions = () if self.library == "torch" else compiled(self.library, self.name).values()
+        return program(self.library, functions, (BLOCK,), self.dtype)
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """What changes when a chunk done before is worth nothing any more: versions, device, the program."""
-        parts = [json.dumps(self.versions), self.device, Path(__file__).with_name("reference.py").read_text()]
+        """What changes when a chunk done before is worth nothing any more: what computes it, or how it is judged."""
+        parts = [self.program, Path(__file__).with_name("reference.py").read_text()]
         parts += [inspect.getsource(part) for part in (Errors, Truth, inputs, measure)]
-        if self.library != "torch":
-            x = jax.ShapeDtypeStruct((BLOCK,), self.dtype)
-            parts += [function.lower(x).as_text() for function in compiled(self.library, self.name).values()]
         return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
 
     @property
@@ -339,19 +183,45 @@ def run(sweeps: list[Sweep], jobs: int, console: Console) -> None:
         for chunk in range(sweep.chunks):
             if chunk not in done:
                 missing.setdefault((sweep.name, sweep.dtype, chunk, sweep.stride), []).append(sweep)
+    tasks = {task: (*task, [sweep.library for sweep in group]) for task, group in missing.items()}
+    for task, found in in_parallel(measure, tasks, jobs, console):
+        for sweep in missing[task]:
+            sweep.keep(task[2], found[sweep.library])
+
+
+def run_strata(keys: list[report.Key], jobs: int, console: Console) -> list[report.Record]:
+    """Return the records of the strata, those of the same exact results computed together.
+
+    Args:
+        keys: What to do.
+        jobs: How many processes to use.
+        console: Where to show the progress.
+    """
+    libraries: dict[tuple[str, str], list[str]] = {}
+    for name, dtype, library in keys:
+        libraries.setdefault((name, dtype), []).append(library)
+    tasks = {task: (*task, found) for task, found in libraries.items()}
+    return [entry for _, found in in_parallel(accuracy_strata.measure, tasks, jobs, console) for entry in found]
+
+
+def in_parallel(
+    function: Callable[..., Any], tasks: dict[Any, tuple[Any, ...]], jobs: int, console: Console
+) -> Iterator[tuple[Any, Any]]:
+    """Yield each task with what the function returns at its arguments, as they are done by several processes."""
+    if not tasks:
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     context = multiprocessing.get_context("spawn")
     with (
         Progress(*columns, TimeRemainingColumn(), console=console) as progress,
         ProcessPoolExecutor(jobs, mp_context=context) as pool,
     ):
-        bar = progress.add_task("chunks", total=len(missing))
-        futures = {pool.submit(measure, *task, [s.library for s in group]): task for task, group in missing.items()}
+        bar = progress.add_task("", total=len(tasks))
+        futures = {pool.submit(function, *arguments): task for task, arguments in tasks.items()}
         try:
             for future in as_completed(futures):
                 task = futures[future]
-                for sweep in missing[task]:
-                    sweep.keep(task[2], future.result()[sweep.library])
+                yield task, future.result()
                 progress.update(bar, advance=1, description=f"{task[0]} {task[1]}")
         except BaseException:
             pool.shutdown(cancel_futures=True)
@@ -365,46 +235,45 @@ def record(sweep: Sweep, total: dict[str, Errors]) -> dict[str, Any]:
         "parameters": dict(CASES[sweep.name].parameters),
         "dtype": sweep.dtype,
         "library": sweep.library,
-        "versions": sweep.versions,
-        "device": sweep.device,
+        "versions": versions(sweep.library),
+        "device": device(sweep.library),
+        "program": sweep.program,
         "stride": sweep.stride,
         "date": datetime.date.today().isoformat(),
-    } | {
-        order: {
-            "inputs": errors.inputs,
-            "counted": errors.counted,
-            "largest": _json_number(errors.largest),
-            "at": errors.at,
-            "mean": _json_number(errors.total / max(errors.counted, 1)),
-            "correctly_rounded": errors.right / max(errors.counted, 1),
-            "nan": errors.nan,
-            "reversals": errors.reversals,
-            "subnormal": _json_number(errors.subnormal),
-            "window": errors.window,
-        }
-        for order, errors in total.items()
-    }
+    } | {order: figures(errors) for order, errors in total.items()}
 
 
-def _json_number(value: float) -> float | str:
-    """Return a number as JSON has it, which knows no infinity: as "inf", which ``float`` reads."""
-    return value if math.isfinite(value) else str(value)
-
-
-def save(records: list[report.Record], profiles: report.Profiles, rows: list[report.Record]) -> None:
+def save(
+    records: list[report.Record], profiles: report.Profiles, rows: list[report.Record], strata: list[report.Record]
+) -> None:
     """Put new results in the place of old ones of the same function, type and library."""
-    old_records, old_profiles = report.load() if report.DATA.exists() else ([], {})
+    old_records, old_profiles = report.load()
     report.DATA.parent.mkdir(exist_ok=True)
-    report.DATA.write_text(_merged(old_records, records))
-    report.ROWS.write_text(_merged(report.load_rows(), rows))
+    report.DATA.write_text(json.dumps(_merged(old_records, records), indent=1) + "\n")
+    report.ROWS.write_text(json.dumps(_merged(report.load_rows(), rows), indent=1) + "\n")
+    lines = ",\n".join(map(json.dumps, _merged(report.load_strata(), strata)))
+    report.STRATA.write_text(f"[\n{lines}\n]\n")
     np.savez_compressed(report.PROFILES, **(old_profiles | profiles))
 
 
-def _merged(old: list[report.Record], new: list[report.Record]) -> str:
+def _merged(old: list[report.Record], new: list[report.Record]) -> list[report.Record]:
     merged = {report.key(entry): entry for entry in old + new}
-    names = (*CASES, *accuracy_rows.FUNCTIONS)
-    order = [(name, dtype, library) for name in names for dtype in DTYPES for library in LIBRARIES]
-    return json.dumps([merged[key] for key in order if key in merged], indent=1) + "\n"
+    names = (*ALL, *accuracy_rows.FUNCTIONS)
+    order = [(name, dtype, library) for name in names for dtype in TYPES for library in LIBRARIES]
+    return [merged[key] for key in order if key in merged]
+
+
+def stale(
+    keys: list[report.Key], records: list[report.Record], program: Callable[[str, str, str], str]
+) -> list[report.Key]:
+    """Return for which of the keys there is no record, or one of another program."""
+    kept = {report.key(entry): entry.get("program") for entry in records}
+    return [key for key in keys if kept.get(key) is None or kept[key] != program(*key)]
+
+
+def sweep_program(name: str, dtype: str, library: str) -> str:
+    """Return a digest of what a sweep runs."""
+    return Sweep(name, dtype, library, 1).program
 
 
 def profile(errors: Errors) -> Floats:
@@ -418,6 +287,28 @@ def profile(errors: Errors) -> Floats:
 # The command line
 
 
+PARTS = ("sweep", "rows", "strata")
+TYPES = (*DTYPES, "float64")
+FUNCTIONS = tuple(dict.fromkeys([*CASES, *(case.function for case in ALL.values()), *accuracy_rows.FUNCTIONS]))
+
+
+def choose(
+    parts: list[str], functions: list[str], dtypes: list[str], libraries: list[str]
+) -> dict[str, list[report.Key]]:
+    """Return what there is to do in each part: names of cases or functions, with their types and libraries."""
+    keys = [(name, dtype, library) for dtype in dtypes for name in functions for library in libraries]
+    found = {
+        "sweep": [(n, d, lib) for n, d, lib in keys if n in CASES and d in DTYPES and has(lib, CASES[n])],
+        "rows": [key for key in keys if key[0] in accuracy_rows.FUNCTIONS],
+        "strata": accuracy_strata.keys(functions, dtypes, libraries),
+    }
+    return {part: keys if part in parts else [] for part, keys in found.items()}
+
+
+def _of(keys: list[report.Key], records: list[report.Record]) -> list[report.Record]:
+    return [entry for entry in records if report.key(entry) in keys]
+
+
 def _names(text: str, known: Iterable[str], what: str) -> list[str]:
     names = text.split(",") if text else list(known)
     if unknown := set(names).difference(known):
@@ -429,29 +320,37 @@ def main(
     functions: Annotated[str, typer.Option(help="Only these functions, separated by commas.")] = "",
     dtypes: Annotated[str, typer.Option("--dtype", help="Only these types, separated by commas.")] = "",
     libraries: Annotated[str, typer.Option(help="Only these libraries, separated by commas.")] = "",
+    parts: Annotated[str, typer.Option(help="Only these of sweep, rows and strata, separated by commas.")] = "",
     stride: Annotated[int, typer.Option(help="One float32 in so many, a power of 2 up to 65536.")] = 1,
     jobs: Annotated[int, typer.Option(help="How many processes to use.")] = os.cpu_count() or 1,
+    everything: Annotated[bool, typer.Option("--all", help="Also what is not stale.")] = False,
+    only_list: Annotated[
+        bool, typer.Option("--stale", help="List what is stale; exit with 1 if something is.")
+    ] = False,
     only_report: Annotated[bool, typer.Option("--report", help="Make the page and the plots from the data.")] = False,
 ) -> None:
     """Measure the errors of jaxact, torch and jax.nn on every float; exit with 1 if jaxact exceeds a bound."""
     console = Console()
-    if only_report:
-        records, profiles = report.load()
-        rows = report.load_rows()
-    else:
-        if stride not in [2**power for power in range(17)]:
-            raise typer.BadParameter(f"the stride must be a power of 2 up to 65536, got {stride}")
-        chosen = [
-            (name, dtype, library)
-            for dtype in _names(dtypes, DTYPES, "type")
-            for name in _names(functions, [*CASES, *accuracy_rows.FUNCTIONS], "function")
-            for library in _names(libraries, LIBRARIES, "library")
-        ]
-        sweeps = [
-            Sweep(name, dtype, library, stride if dtype == "float32" else 1)
-            for name, dtype, library in chosen
-            if name in CASES and has(library, CASES[name])
-        ]
+    if stride not in [2**power for power in range(17)]:
+        raise typer.BadParameter(f"the stride must be a power of 2 up to 65536, got {stride}")
+    chosen = choose(
+        _names(parts, PARTS, "part"),
+        _names(functions, FUNCTIONS, "function"),
+        _names(dtypes, TYPES, "type"),
+        _names(libraries, LIBRARIES, "library"),
+    )
+    if not only_report:
+        todo = chosen
+        if stride == 1 and not everything:
+            kept = {"sweep": report.load()[0], "rows": report.load_rows(), "strata": report.load_strata()}
+            programs = {"sweep": sweep_program, "rows": accuracy_rows.program, "strata": accuracy_strata.program}
+            todo = {part: stale(keys, kept[part], programs[part]) for part, keys in chosen.items()}
+        if only_list:
+            for part, keys in todo.items():
+                for key in keys:
+                    console.print(part, *key, highlight=False)
+            raise typer.Exit(1 if any(todo.values()) else 0)
+        sweeps = [Sweep(*key, stride if key[1] == "float32" else 1) for key in todo["sweep"]]
         run(sweeps, jobs, console)
         totals = {sweep: sweep.total() for sweep in sweeps}
         records = [record(sweep, total) for sweep, total in totals.items()]
@@ -461,13 +360,16 @@ def main(
             if sweep.dtype == "float32"
             for order in ORDERS
         }
-        rows = [accuracy_rows.measure(*which) for which in chosen if which[0] in accuracy_rows.FUNCTIONS]
-    report.show(records, rows, console)
-    if only_report or stride == 1:
-        if not only_report:
-            save(records, profiles, rows)
+        rows = [accuracy_rows.measure(*key) for key in todo["rows"]]
+        strata = run_strata(todo["strata"], jobs, console)
+        if stride == 1:
+            save(records, profiles, rows, strata)
+    if stride == 1:
+        records = _of(chosen["sweep"], report.load()[0])
+        rows, strata = _of(chosen["rows"], report.load_rows()), _of(chosen["strata"], report.load_strata())
         report.write(console)
-    failures = report.violations(records) + accuracy_rows.violations(rows)
+    report.show(records, rows, strata, console)
+    failures = report.violations(records) + accuracy_rows.violations(rows) + report.violations(strata)
     for line in failures:
         console.print(line, style="red", highlight=False, soft_wrap=True)
     raise typer.Exit(1 if failures else 0)

@@ -5,7 +5,7 @@ thousandth of a float32 ULP, and much faster than arbitrary precision. ``tests/t
 against mpmath.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,9 +27,10 @@ BOUNDS = {
 # units of the smallest normal number.
 SUBNORMAL_BOUND = 1.0
 # No relative bound can hold around a zero of the derivative that is no float: up to so far from it, an
-# absolute error is small enough whatever its ULPs are.
+# absolute error is small enough whatever its ULPs are. In float64 it is as many times smaller as the ULPs are.
 WINDOW = 0.25
 WINDOW_ERROR = 6e-8
+WINDOW_ERROR_64 = WINDOW_ERROR * 2.0**-29
 
 
 def relu(x: Array) -> tuple[Array, Array]:
@@ -48,9 +49,20 @@ def leaky_relu(x: Array, negative_slope: float) -> tuple[Array, Array]:
     return x * slope, slope
 
 
-def hardtanh(x: Array) -> tuple[Array, Array]:
-    """Return x cut to [-1, 1] and its derivative."""
-    return np.clip(x, -1, 1), np.where(np.abs(x) < 1, 1.0, 0.0)
+def prelu(x: Array, weight: float) -> tuple[Array, Array]:
+    """Return leaky_relu, by another name for the slope."""
+    return leaky_relu(x, weight)
+
+
+def threshold(x: Array, threshold: float, value: float) -> tuple[Array, Array]:
+    """Return x above the threshold, else the value, and its derivative."""
+    above = x > threshold
+    return np.where(above, x, value), np.where(above, 1.0, 0.0)
+
+
+def hardtanh(x: Array, min_val: float = -1.0, max_val: float = 1.0) -> tuple[Array, Array]:
+    """Return x cut to [min_val, max_val] and its derivative."""
+    return np.clip(x, min_val, max_val), np.where((x > min_val) & (x < max_val), 1.0, 0.0)
 
 
 def hardshrink(x: Array, lambd: float) -> tuple[Array, Array]:
@@ -89,16 +101,21 @@ def selu(x: Array) -> tuple[Array, Array]:
 
 
 def celu(x: Array, alpha: float) -> tuple[Array, Array]:
-    """Return alpha elu(x / alpha) with alpha > 0, and its derivative."""
-    value, derivative = elu(x / alpha, 1.0)
-    return alpha * value, derivative
+    """Return x, below 0 alpha (exp(x / alpha) - 1), and its derivative."""
+    below = np.minimum(x, 0) / alpha
+    return np.where(x > 0, x, alpha * np.expm1(below)), np.where(x > 0, 1.0, np.exp(below))
 
 
-def softplus(x: Array) -> tuple[Array, Array]:
-    """Return log(1 + exp(x)), above 20 x, and its derivative."""
-    t = np.exp(-np.abs(x))
-    value = np.log1p(t) + np.maximum(x, 0)
-    return np.where(x > 20, x, value), np.where(x > 20, 1.0, np.where(x < 0, t, 1.0) / (1 + t))
+def softplus(x: Array, beta: float = 1.0, threshold: float = 20.0) -> tuple[Array, Array]:
+    """Return log(1 + exp(z)) / beta with z = beta x, above the threshold x, and its derivative.
+
+    The product z of two float32 is exact.
+    """
+    z = x * beta
+    t = np.exp(-np.abs(z))
+    value = (np.log1p(t) + np.maximum(z, 0)) / beta
+    linear = z > threshold
+    return np.where(linear, x, value), np.where(linear, 1.0, np.where(z < 0, t, 1.0) / (1 + t))
 
 
 def logsigmoid(x: Array) -> tuple[Array, Array]:
@@ -193,6 +210,7 @@ class Case:
         parameters: Its parameters, by the names that all have for them.
         zero: The zero of the derivative, if it has one that is no float.
         kinks: Where the derivative jumps.
+        scale: How much wider it is than with the default parameters: where it bends in x / scale as they do in x.
         monotone: Whether the results, not just the exact values, have to rise with x.
         odd: Whether f(-x) = -f(x).
     """
@@ -202,6 +220,7 @@ class Case:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     zero: float | None = None
     kinks: tuple[float, ...] = ()
+    scale: float = 1.0
     monotone: bool = False
     odd: bool = False
 
@@ -250,6 +269,49 @@ CASES = {
         Case("mish", mish, zero=-1.1924312145154952),
     )
 }
+
+
+def _general() -> Iterator[Case]:
+    """Yield cases of parameters that are not the defaults: they make no product and no quotient exact."""
+    random = tuple(10 ** np.random.default_rng(0).uniform(-4, 4, 3))
+    for slope in (1e-3, 0.1, 0.3, 1.7, -0.7):
+        yield _case(leaky_relu, negative_slope=slope)
+        yield _case(prelu, weight=slope)
+    for alpha in (1e-3, 0.3, 0.7, 1.3, 3.0, 1e3, -1.5, *random):
+        yield _case(elu, alpha=alpha)
+        yield _case(celu, alpha=alpha)
+    for beta in (0.01, 0.1, 0.3, 0.7, 1.7, 3.0, 30.0, 1e4, -1.7, *random):
+        yield _case(softplus, beta=beta, threshold=20.0)
+    for beta, limit in ((0.7, 5.0), (0.3, 100.0), (1.7, -3.0)):
+        yield _case(softplus, beta=beta, threshold=limit)
+    for lambd in (0.1, 1.3, 30.0):
+        yield _case(hardshrink, lambd=lambd)
+        yield _case(softshrink, lambd=lambd)
+    for low, high in ((-0.3, 0.7), (0.1, 1.7), (-1e3, 1e3)):
+        yield _case(hardtanh, min_val=low, max_val=high)
+    for limit, value in ((0.1, 20.0), (-1.3, -0.3)):
+        yield _case(threshold, threshold=limit, value=value)
+
+
+def _case(reference: Callable[..., tuple[Array, Array]], **parameters: float) -> Case:
+    """Return the case of a function at parameters rounded to float32, the same for each type that is wider."""
+    p = {name: float(np.float32(value)) for name, value in parameters.items()}
+    name = f"{reference.__name__}({', '.join(f'{name}={value:.5g}' for name, value in p.items())})"
+    match p:
+        case {"beta": beta, "threshold": limit}:
+            return Case(name, reference, p, kinks=(limit / beta,), scale=1 / abs(beta))
+        case {"lambd": lambd}:
+            return Case(name, reference, p, kinks=(-lambd, lambd))
+        case {"alpha": alpha}:
+            return Case(name, reference, p, kinks=(0.0,), scale=abs(alpha) if reference is celu else 1.0)
+        case {"min_val": low, "max_val": high}:
+            return Case(name, reference, p, kinks=(low, high))
+        case {"threshold": limit}:
+            return Case(name, reference, p, kinks=(limit,))
+    return Case(name, reference, p, kinks=(0.0,))
+
+
+GENERAL = {case.name: case for case in _general()}
 
 
 def ulp(exact: Array, dtype: Any) -> Array:

@@ -101,16 +101,15 @@ The process runs under `{environment}`: without, page faults of fresh memory and
 def accurate_peers() -> dict[tuple[str, str], list[str]]:
     """Return the peers that meet the accuracy bounds, by function and type, as far as the accuracy sweep has run."""
     found: dict[tuple[str, str], list[str]] = {}
-    if not accuracy_report.DATA.exists():
-        return found
-    for entry in json.loads(accuracy_report.DATA.read_text()):
+    for entry in accuracy_report.load()[0]:
         bounds = BOUNDS[entry["dtype"]]
         if entry["library"] in PEERS and all(
             float(entry[order]["largest"]) <= bounds[order] and not entry[order]["nan"] for order in ORDERS
         ):
             found.setdefault((entry["name"], entry["dtype"]), []).append(entry["library"])
     for entry in accuracy_report.load_rows():
-        if entry["library"] in PEERS and entry["largest"] <= accuracy_rows.bound(entry["dtype"]) and not entry["nan"]:
+        errors, bound = entry["forward"], accuracy_rows.bound(entry["dtype"], "forward")
+        if entry["library"] in PEERS and errors["largest"] <= bound and not errors["nan"]:
             found.setdefault((entry["name"], entry["dtype"]), []).append(entry["library"])
     return found
 

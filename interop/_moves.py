@@ -148,8 +148,8 @@ def _torch_obstacle(x: np.ndarray) -> str | None:
         return "it is not in this machine's byte order"
     if not x.flags.aligned or any(stride % x.itemsize for stride in x.strides):
         return "its elements do not lie at multiples of their size"
-    # torch ends the process when DLPack brings it a negative stride. A contiguous array brings none: the axes
-    # that could have one hold no second element.
+    # When DLPack brings torch a negative stride it raises, and in older releases ends the process. A contiguous
+    # array brings none: the axes that could have one hold no second element.
     if not x.flags.c_contiguous and any(stride < 0 for stride in x.strides):
         return "torch has no negative strides"
     return None
@@ -273,8 +273,7 @@ def _numpy_from_dlpack(x: Any) -> np.ndarray:
 
 def _jax_from_dlpack(x: Any) -> jax.Array:
     """Import over DLPack in 64-bit mode, in which JAX narrows nothing unseen."""
-    holder: Any = jax if hasattr(jax, "enable_x64") else jax.experimental  # public since jax 0.8
-    with holder.enable_x64(True):
+    with jax.enable_x64(True):
         return jax.dlpack.from_dlpack(x)
 
 

@@ -91,10 +91,16 @@ def ulp_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if a.dtype != b.dtype:
         raise TypeError(f"ulp_distance: the dtypes must agree, got {a.dtype} and {b.dtype}")
     if a.dtype.kind in "biu":
-        return abs(a.astype(np.float64) - b.astype(np.float64))
-    distance = abs(_rank(a).astype(np.float64) - _rank(b).astype(np.float64))
+        return _difference(a, b)
+    distance = _difference(_rank(a), _rank(b))
     a_nan, b_nan = np.isnan(a), np.isnan(b)
     return np.where(a_nan & b_nan, 0, np.where(a_nan | b_nan, np.inf, distance))
+
+
+def _difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the distances of integers as float64, rounded once: those of 64 bits are subtracted as integers."""
+    larger, smaller = (choose(a, b).astype(np.uint64) for choose in (np.maximum, np.minimum))  # modulo 2^64
+    return (larger - smaller).astype(np.float64)
 
 
 def _rank(x: np.ndarray) -> np.ndarray:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
-import jax.experimental
 import jax.numpy as jnp
 import numpy as np
 import torch
@@ -50,7 +49,7 @@ class _Program:
 
     def __call__(self, constants: tuple[Any, ...], tensors: tuple[torch.Tensor, ...]) -> tuple[Any, ...]:
         """Return the structure of the result followed by its tensors."""
-        if not torch.compiler.is_compiling():
+        if not (torch.compiler.is_compiling() or any(map(_stands_in, tensors))):
             return self.run(constants, tensors)
         # These are the compiler's own tensors, which have no data: record an operator that is run later.
         operators.append((self, constants))
@@ -357,9 +356,12 @@ def _precision_of(tensors: Iterable[torch.Tensor]) -> contextlib.AbstractContext
     enabled = jax.dtypes.canonicalize_dtype(np.float64) == np.float64
     if enabled or not any(tensor.dtype in _DOUBLES for tensor in tensors):
         return contextlib.nullcontext()
-    # Public since jax 0.8; before, it was experimental.
-    home: Any = jax if hasattr(jax, "enable_x64") else jax.experimental
-    return home.enable_x64(True)
+    return jax.enable_x64(True)
+
+
+def _stands_in(tensor: torch.Tensor) -> bool:
+    """Say whether the tensor stands for one in a trace, which ``is_compiling`` says only in newer releases of torch."""
+    return type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
 
 
 def _shape_of(tensor: torch.Tensor) -> jax.ShapeDtypeStruct:

@@ -17,8 +17,7 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-# A real scalar parameter: a number or a 0-d array.
-Scalar = float | np.floating[Any] | np.integer[Any] | jax.Array
+from jaxact._numerics.elementary import Scalar as Scalar
 
 P = ParamSpec("P")
 Formula = Callable[Concatenate[jax.Array, P], jax.Array]
@@ -29,6 +28,7 @@ INTEGERS = frozenset(map(np.dtype, ("uint8", "int8", "int16", "int32", "int64"))
 WIDE_UNSIGNED = frozenset(map(np.dtype, ("uint16", "uint32", "uint64")))
 HALVES = frozenset(map(jnp.dtype, (jnp.float16, jnp.bfloat16)))
 FLOATS = HALVES | frozenset(map(np.dtype, ("float32", "float64")))
+REALS = INTEGERS | WIDE_UNSIGNED | FLOATS
 COMPLEX = frozenset(map(np.dtype, ("complex64", "complex128")))
 FLOAT32 = np.dtype("float32")
 
@@ -36,6 +36,8 @@ FLOAT32 = np.dtype("float32")
 # takes a tenth of an eager call.
 _ARRAY_TYPES: set[type] = set()
 _CONCRETE_TYPES: set[type] = set()
+# The numbers that came as parameters, under x64 or not, as arrays; None for those that came once.
+_CONSTANTS: dict[tuple[float | str, bool], jax.Array | None] = {}
 
 
 def activation(
@@ -53,8 +55,8 @@ def activation(
     values fixed when the function is traced; those named in ``arrays`` are arrays of their own shape; every
     other one is a real scalar, a number or a 0-d array, which may be traced and differentiated. The formula
     sees array and scalars at the dtype at which it computes: float32 for float16 and bfloat16, else the dtype
-    of the result. A static argument called ``dtype`` converts the input first, as in torch's softmax family;
-    the formula need not look at it.
+    of the result, which is of a weak type where the arrays are. A static argument called ``dtype`` converts the
+    input first, as in torch's softmax family; the formula need not look at it.
 
     Args:
         keeps: The dtypes that are accepted and returned.
@@ -86,19 +88,22 @@ def activation(
         def kernel(x: ArrayLike, /, *args: P.args, **kwargs: P.kwargs) -> jax.Array:
             bound = bind(x, *args, **kwargs)
             x = jnp.asarray(x)
+            weak = x.weak_type
             if check is not None and len(bound.arguments) == 1:
                 check(x)  # the defaults, which may not suit the dtype
             if (requested := bound.arguments.get("dtype")) is not None:
                 x = x.astype(requested_dtype(name, x.dtype, requested))
+                weak = False
             dtype = result_dtype(name, x.dtype, keeps, to_float32)
             compute = compute_dtype(dtype) if widen else dtype
             bound.arguments[first] = x.astype(compute)
             for key in bound.arguments.keys() & scalars:
                 bound.arguments[key] = real_scalar(name, key, bound.arguments[key], compute)
             for key in bound.arguments.keys() & set(arrays):
+                weak = weak and (key == "key" or jnp.asarray(bound.arguments[key]).weak_type)
                 bound.arguments[key] = matching_array(name, key, bound.arguments[key], dtype)
-            y: jax.Array = formula(*bound.args, **bound.kwargs)
-            return y.astype(dtype)
+            y = formula(*bound.args, **bound.kwargs).astype(dtype)
+            return weakly_typed(y) if weak else y
 
         @functools.wraps(formula)
         def call(x: ArrayLike, /, *args: P.args, **kwargs: P.kwargs) -> jax.Array:
@@ -121,12 +126,12 @@ def activation(
                 bind(x, *args, **kwargs)  # raises
             if check is not None and required <= given.keys() <= accepted:
                 check(x, **given)
-            concrete, x64 = type(x) in _CONCRETE_TYPES, jax.config.jax_enable_x64  # type: ignore[attr-defined]
+            concrete = type(x) in _CONCRETE_TYPES
             for key, value in given.items():
                 kind = type(value)
                 if kind is float and key in numeric:
-                    if concrete and value != 0:  # a cache cannot tell 0.0 from -0.0; a trace takes the number itself
-                        given[key] = _constant(value, x64)
+                    if concrete:  # a trace takes the number itself
+                        given[key] = _constant(value)
                 elif kind is not int or key == "key":
                     given[key] = argument(key, value)
             return given
@@ -143,11 +148,27 @@ def activation(
     return decorate
 
 
-@functools.lru_cache(maxsize=1024)
-def _constant(value: float, x64: bool) -> jax.Array:
-    """Return a number as an array on the device: as a number, jax.jit would bring it there at every call."""
-    with jax.ensure_compile_time_eval():
-        return jnp.asarray(value)
+def _constant(value: float) -> Any:
+    """Return a number as an array on the device once it comes again: jax.jit would bring it there at every call.
+
+    The array does in every context what the number does, wherever it was made: it is of a weak type, and uncommitted,
+    so it follows the input to other devices and onto any mesh. (``jax.numpy.asarray`` would commit it to a mesh that
+    is set.) To make it takes longer than some calls with the number, so one that is new every time stays a number.
+    """
+    key = value or str(value), jax.config.jax_enable_x64  # type: ignore[attr-defined]  # 0.0 equals -0.0
+    constant = _CONSTANTS.get(key)
+    if constant is not None:
+        return constant
+    if key not in _CONSTANTS:
+        if len(_CONSTANTS) == 1024:
+            _CONSTANTS.clear()
+        _CONSTANTS[key] = None
+        return value
+    constant = jax.device_put(value)
+    if isinstance(constant, jax.core.Tracer):  # a program is being traced, which closes over the input
+        return value
+    _CONSTANTS[key] = constant
+    return constant
 
 
 def operand(name: str, x: Any, argument: str = "input") -> Any:
@@ -234,7 +255,30 @@ def real_scalar(name: str, argument: str, value: jax.Array, dtype: np.dtype) -> 
             f"{name}: {argument} must be a number or a 0-d array, got an array of shape {value.shape}; "
             "use jax.vmap for a batch of them"
         )
-    return lax.convert_element_type(value, dtype)
+    return cut_to_integer(value, dtype) if dtype.kind in "iu" else lax.convert_element_type(value, dtype)
+
+
+def cut_to_integer(value: jax.Array, dtype: np.dtype) -> jax.Array:
+    """Return a real scalar cut to an integer dtype, the nearest one where it is beyond its range."""
+    info = np.iinfo(dtype)
+    if value.dtype.kind in "iu":
+        own = np.iinfo(value.dtype)
+        ends = (value.dtype.type(end) for end in (max(info.min, own.min), min(info.max, own.max)))
+        return jnp.clip(value, *ends).astype(dtype)
+    value = value.astype(FLOAT32) if value.dtype in HALVES else value
+    # As a float, the largest integer would be rounded up, unlike the power of two above it.
+    above, below = value >= 2.0 ** info.max.bit_length(), value <= info.min
+    inside = jnp.where(above | below, 0, value).astype(dtype)
+    return jnp.where(above, dtype.type(info.max), jnp.where(below, dtype.type(info.min), inside))
+
+
+def weakly_typed(y: jax.Array) -> jax.Array:
+    """Return ``y`` of a weak type, as ``jax.numpy`` returns numbers for numbers, which widen no array they meet.
+
+    A conversion is always to a strong type, except by the primitive beneath it, with which ``jax.numpy`` does this.
+    """
+    weak: jax.Array = lax.convert_element_type_p.bind(y, new_dtype=y.dtype, weak_type=True, sharding=None)
+    return weak
 
 
 def matching_array(name: str, argument: str, value: Any, dtype: np.dtype) -> Any:
@@ -300,6 +344,12 @@ def known(*values: Any) -> bool:
     return True
 
 
+def integer_range(x: Any) -> np.iinfo | None:
+    """Return the range of the dtype that JAX holds ``x`` in, or None if that is none of integers."""
+    dtype = getattr(x, "dtype", None)
+    return np.iinfo(jax.dtypes.canonicalize_dtype(dtype)) if dtype in INTEGERS | WIDE_UNSIGNED else None
+
+
 def require_representable(name: str, x: Any, **parameters: Any) -> None:
     """Raise ``OverflowError`` unless the dtype of ``x``, if it is an integer one, can hold each parameter.
 
@@ -308,20 +358,76 @@ def require_representable(name: str, x: Any, **parameters: Any) -> None:
         x: The input.
         parameters: Real scalars; a traced one is taken on trust.
     """
-    dtype = getattr(x, "dtype", None)
-    if dtype not in INTEGERS:
+    if (info := integer_range(x)) is None:
         return
-    info = np.iinfo(jax.dtypes.canonicalize_dtype(dtype))
     for argument, value in parameters.items():
         if known(value) and not info.min <= np.trunc(value) <= info.max:
             raise OverflowError(
-                f"{name}: {argument} must be in the range of the input's dtype {dtype}, [{info.min}, {info.max}], "
-                f"got {value}"
+                f"{name}: {argument} must be in the range of the input's dtype {info.dtype}, "
+                f"[{info.min}, {info.max}], got {value}"
             )
 
 
+def known_value(name: str, argument: str, value: Any) -> Any:
+    """Return the Python value of a NumPy scalar or of a 0-d array, anything else as it is, or raise if it is traced.
+
+    Args:
+        name: The public function, for the message.
+        argument: The argument's name, for the message.
+        value: What was passed.
+
+    Raises:
+        TypeError: If it is traced.
+    """
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(
+            f"{name}: {argument} must be a Python value known when tracing, got a traced array; "
+            "mark it static in jax.jit (static_argnames) or close over it"
+        )
+    if isinstance(value, (np.generic, np.ndarray, jax.Array)) and value.ndim == 0 and value.dtype in BOOLEAN | REALS:
+        return value.item()
+    return value
+
+
+def flag(name: str, argument: str, value: Any) -> bool:
+    """Return ``value`` as a bool, or raise if it is no boolean that is known.
+
+    Args:
+        name: The public function, for the message.
+        argument: The argument's name, for the message.
+        value: What was passed: a bool, one of NumPy's, or a 0-d boolean array.
+
+    Raises:
+        TypeError: If it is anything else, or traced.
+    """
+    found = known_value(name, argument, value)
+    if not isinstance(found, bool):
+        raise TypeError(f"{name}: {argument} must be True or False, got {value!r}")
+    return found
+
+
+def integer(name: str, argument: str, value: Any) -> int:
+    """Return ``value`` as an int, or raise if it is no integer that is known.
+
+    Args:
+        name: The public function, for the message.
+        argument: The argument's name, for the message.
+        value: What was passed: an int, one of NumPy's, or a 0-d integer array; a boolean is none.
+
+    Raises:
+        TypeError: If it is anything else, or traced.
+    """
+    found = known_value(name, argument, value)
+    try:
+        if isinstance(found, bool):
+            raise TypeError
+        return operator.index(found)
+    except TypeError:
+        raise TypeError(f"{name}: {argument} must be an int, got {value!r}") from None
+
+
 def static_argument(name: str, value: Any, argument: str) -> Any:
-    """Return ``value``, or raise if it can be no compile-time constant.
+    """Return ``value``, a 0-d array or a NumPy scalar as a Python value, or raise if it can be no constant.
 
     Args:
         name: The public function, for the message.
@@ -331,11 +437,7 @@ def static_argument(name: str, value: Any, argument: str) -> Any:
     Raises:
         TypeError: If it is a traced array, or not hashable.
     """
-    if isinstance(value, jax.core.Tracer):
-        raise TypeError(
-            f"{name}: {argument} must be a Python value known when tracing, got a traced array; "
-            "mark it static in jax.jit (static_argnames) or close over it"
-        )
+    value = known_value(name, argument, value)
     try:
         hash(value)
     except TypeError:
@@ -407,12 +509,7 @@ def canonical_dim(name: str, dim: Any, ndim: int) -> int:
         TypeError: If ``dim`` is no integer.
         ValueError: If it is out of range.
     """
-    try:
-        if isinstance(dim, (bool, np.bool_)):
-            raise TypeError
-        axis = operator.index(dim)
-    except TypeError:
-        raise TypeError(f"{name}: dim must be an int, the axis to work along, got {dim!r}") from None
+    axis = integer(name, "dim", dim)
     axes = max(ndim, 1)
     if not -axes <= axis < axes:
         raise ValueError(f"{name}: dim must be in [{-axes}, {axes - 1}] for an input of {ndim} axes, got {dim}")

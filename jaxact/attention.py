@@ -6,15 +6,13 @@ batch, H heads of D features each.
 
 import functools
 import math
-import numbers
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import export, lax
 from jax.typing import ArrayLike
 
 from jaxact._boundary import (
@@ -23,13 +21,15 @@ from jaxact._boundary import (
     FLOATS,
     HALVES,
     compute_dtype,
+    flag,
+    integer,
     matmul_precision,
     operand,
     prng_key,
     real_scalar,
     static_argument,
 )
-from jaxact._numerics.normalizing import softmax
+from jaxact._numerics.normalizing import softmax_or_zero
 
 Shape: TypeAlias = tuple[int, ...]
 Precision: TypeAlias = lax.Precision | None
@@ -104,7 +104,7 @@ def scaled_dot_product_attention(
         training generalized multi-query transformer models from multi-head checkpoints", EMNLP 2023.
     """
     name = "scaled_dot_product_attention"
-    _check_flags(name, is_causal=is_causal, enable_gqa=enable_gqa)
+    is_causal, enable_gqa = _flags(name, is_causal=is_causal, enable_gqa=enable_gqa)
     arrays = _arrays(name, query=query, key=key, value=value)
     scores_shape = _scores_shape(name, {side: x.shape for side, x in arrays.items()}, enable_gqa)
     if attn_mask is not None:
@@ -146,7 +146,9 @@ def _scaled_dot_product_attention(
         scale = real_scalar("scaled_dot_product_attention", "scale", jnp.asarray(scale), compute_dtype(dtype))
     ndim = max(query.ndim, key.ndim, value.ndim)
     query, key, value = (_with_ndim(x.astype(compute_dtype(dtype)), ndim) for x in (query, key, value))
-    masks = [] if attn_mask is None else [attn_mask]
+    masks = [] if attn_mask is None else [_with_ndim(attn_mask, ndim)]
+    if (pairs := _pairs(masks, is_causal, query.shape[-2], key.shape[-2])) is not None:
+        query, key, value = _in_use(query, pairs), _in_use(key, pairs.mT), _in_use(value, pairs.mT)
     return _attention(query, key, value, dtype, masks, scale, dropout, is_causal, enable_gqa).astype(dtype)
 
 
@@ -257,7 +259,7 @@ def multi_head_attention_forward(
         Vaswani et al., "Attention is all you need", NeurIPS 2017.
     """
     name = "multi_head_attention_forward"
-    _check_flags(
+    add_zero_attn, training, need_weights, use_separate_proj_weight, average_attn_weights, is_causal = _flags(
         name,
         add_zero_attn=add_zero_attn,
         training=training,
@@ -299,8 +301,8 @@ def multi_head_attention_forward(
         for argument, mask in (("attn_mask", attn_mask), ("key_padding_mask", key_padding_mask))
         if mask is not None
     }
-    features = _integer(name, "embed_dim_to_check", embed_dim_to_check)
-    heads = _integer(name, "num_heads", num_heads)
+    features = _dimension(name, "embed_dim_to_check", embed_dim_to_check)
+    heads = _dimension(name, "num_heads", num_heads)
     _check_head_shapes(name, {argument: x.shape for argument, x in (arrays | masks).items()}, features, heads)
     dropout = _dropout(name, dropout_p, dropout_key, training)
     if is_causal and attn_mask is None:
@@ -340,26 +342,29 @@ def _multi_head_attention(
     batched = arrays["query"].ndim == 3
     linear = functools.partial(_linear, precision=matmul_precision(dtype))
 
-    query, key, value = _projected(arrays, linear)
-    length, batch, features = query.shape
-    if "bias_k" in arrays:
-        key = jnp.concatenate([key, jnp.broadcast_to(arrays["bias_k"], (1, batch, features))])
-        value = jnp.concatenate([value, jnp.broadcast_to(arrays["bias_v"], (1, batch, features))])
+    if not batched:
+        arrays |= {side: arrays[side][:, None] for side in ("query", "key", "value")}
+    length, batch, features = arrays["query"].shape
+    arrays |= {side: _split(arrays[side], 0, batch) for side in ("static_k", "static_v") if side in arrays}
+    keys = arrays["static_k"].shape[2] if "static_k" in arrays else arrays["key"].shape[0]
+    appended = ("bias_k" in arrays) + add_zero_attn
+    head_masks = [_head_mask(argument, mask, batch) for argument, mask in masks.items()]
+    if (pairs := _pairs(head_masks, is_causal, length, keys)) is not None:
+        arrays |= _sides_in_use(arrays, pairs, appended)
+    head_masks = [_padded(mask, appended) for mask in head_masks]
 
+    query, key, value = _projected(arrays, linear)
+    if "bias_k" in arrays:
+        key, value = _with_row(key, arrays["bias_k"]), _with_row(value, arrays["bias_v"])
     # Heads first from here: (N, H, L or S, D).
-    query, key, value = (_split_heads(x, num_heads) for x in (query, key, value))
-    if "static_k" in arrays:
-        key = arrays["static_k"].reshape(batch, num_heads, *arrays["static_k"].shape[1:])
-    if "static_v" in arrays:
-        value = arrays["static_v"].reshape(batch, num_heads, *arrays["static_v"].shape[1:])
+    query, key, value = (_split(x, 2, num_heads).transpose(1, 2, 0, 3) for x in (query, key, value))
+    key, value = arrays.get("static_k", key), arrays.get("static_v", value)
     if add_zero_attn:
         key, value = (jnp.pad(x, [(0, 0), (0, 0), (0, 1), (0, 0)]) for x in (key, value))
-    scores_shape = (batch, num_heads, length, key.shape[2])
-    head_masks = [_head_mask(argument, mask, scores_shape) for argument, mask in masks.items()]
 
     if need_weights:
         matmul = functools.partial(jnp.matmul, precision=matmul_precision(dtype))
-        weights = _dropped(softmax(_scores(query, key, head_masks, None, matmul), -1), dropout)
+        weights = _weights(query, key, head_masks, None, dropout, matmul)
         output = matmul(weights, value)
     else:
         output = _attention(query, key, value, dtype, head_masks, None, dropout, is_causal)
@@ -373,10 +378,8 @@ def _multi_head_attention(
 
 
 def _projected(arrays: dict[str, jax.Array], linear: Callable[..., jax.Array]) -> Sequence[jax.Array]:
-    """Return the projected query, key and value, each (L or S, N, E), N = 1 without a batch."""
+    """Return the projected query, key and value, each (L or S, N, E)."""
     sides = [arrays[side] for side in ("query", "key", "value")]
-    if sides[0].ndim == 2:
-        sides = [side[:, None] for side in sides]
     if "in_proj_weight" in arrays:
         weights = jnp.split(arrays["in_proj_weight"], 3)
     else:
@@ -390,26 +393,59 @@ def _linear(x: jax.Array, weight: jax.Array, bias: jax.Array | None, precision: 
     return product if bias is None else product + bias[None, None]
 
 
-def _split_heads(x: jax.Array, num_heads: int) -> jax.Array:
-    """Return x of (S, N, E) as (N, H, S, D)."""
-    length, batch, features = x.shape
-    return x.reshape(length, batch, num_heads, features // num_heads).transpose(1, 2, 0, 3)
+def _with_row(x: jax.Array, row: jax.Array) -> jax.Array:
+    """Return x of (S, N, E) with one more row, the same E numbers in the whole batch."""
+    zeros = jnp.pad(x[:0], [(0, 1), (0, 0), (0, 0)])  # made from x, so that they are sharded as x is
+    return jnp.concatenate([x, zeros + row.reshape(1, 1, -1)])
 
 
-def _head_mask(argument: str, mask: jax.Array, scores_shape: Shape) -> jax.Array:
-    """Return a mask of multi_head_attention_forward as one for scores of (N, H, L, S), True for attend.
-
-    Keys that were appended, by bias_k or as zeros, are not masked.
-    """
-    appended = scores_shape[-1] - mask.shape[-1]
-    mask = jnp.pad(mask, [(0, 0)] * (mask.ndim - 1) + [(0, appended)])
+def _head_mask(argument: str, mask: jax.Array, batch: int) -> jax.Array:
+    """Return a mask of multi_head_attention_forward as one for scores of (N, H, L, S), True for attend."""
     if argument == "key_padding_mask":
-        mask = mask.reshape(scores_shape[0], 1, 1, scores_shape[-1])
-    elif mask.ndim == 3:
-        mask = mask.reshape(scores_shape)
+        mask = mask.reshape(batch, 1, 1, mask.shape[-1])
     else:
-        mask = mask[None, None]
+        mask = _split(mask, 0, batch) if mask.ndim == 3 else mask[None, None]
     return ~mask if mask.dtype in BOOLEAN else mask
+
+
+def _padded(mask: jax.Array, appended: int) -> jax.Array:
+    """Return a mask of (N, H, L, S) for more keys; those that bias_k and add_zero_attn append are not masked."""
+    return jnp.pad(mask, [(0, 0)] * 3 + [(0, appended)], constant_values=mask.dtype in BOOLEAN)
+
+
+def _pairs(masks: Sequence[jax.Array], is_causal: bool, length: int, keys: int) -> jax.Array | None:
+    """Return where a query may attend to a key by all boolean masks, or None where none leaves out any of them."""
+    pairs = [mask for mask in masks if mask.dtype in BOOLEAN]
+    if is_causal and length != keys:  # keys may come after all queries
+        pairs.append(_causal(length, keys))
+    return functools.reduce(jnp.logical_and, pairs) if pairs else None
+
+
+def _in_use(x: jax.Array, pairs: jax.Array) -> jax.Array:
+    """Return x, (..., H, rows, features), with zeros for the rows that have no True in pairs, (..., H, rows, others).
+
+    The weights of such a query, key or value are 0, but 0 times an infinity or a NaN that it may hold is NaN, in the
+    value or in a gradient. Arrays that serve several batches or heads are in use where one of these uses them.
+    """
+    pairs = _with_ndim(pairs, x.ndim)
+    serving = [axis for axis, length in enumerate(x.shape[:-1]) if length == 1]
+    used = pairs.any((*serving, -1), keepdims=True)
+    if x.ndim > 2 and used.shape[-3] not in (1, x.shape[-3]):  # grouped heads
+        used = _split(used, x.ndim - 3, x.shape[-3]).any(-3)
+    return jnp.where(used, x, 0)
+
+
+def _sides_in_use(arrays: dict[str, jax.Array], pairs: jax.Array, appended: int) -> dict[str, jax.Array]:
+    """Return queries, keys and values as _in_use does, before a projection spreads what they hold to its gradient."""
+    sides = {"key": pairs.mT, "value": pairs.mT} if appended else {"query": pairs, "key": pairs.mT, "value": pairs.mT}
+    used = {}
+    for side, mask in sides.items():
+        if (static := f"static_{side[0]}") in arrays:
+            used[static] = _in_use(arrays[static], mask)
+        else:
+            heads_first = arrays[side].swapaxes(0, 1)[:, None]
+            used[side] = _in_use(heads_first, mask)[:, 0].swapaxes(0, 1)
+    return used
 
 
 def _attention(
@@ -444,9 +480,19 @@ def _formula(
 ) -> jax.Array:
     matmul = functools.partial(_grouped_matmul if enable_gqa else jnp.matmul, precision=matmul_precision(dtype))
     if is_causal:
-        masks = [*masks, jnp.tri(query.shape[-2], key.shape[-2], dtype=bool)]
-    weights = _softmax_or_zero(_scores(query, key, masks, scale, matmul))
-    return matmul(_dropped(weights, dropout), value)
+        masks = [*masks, _causal(query.shape[-2], key.shape[-2])]
+    return matmul(_weights(query, key, masks, scale, dropout, matmul), value)
+
+
+def _weights(
+    query: jax.Array,
+    key: jax.Array,
+    masks: Sequence[jax.Array],
+    scale: ArrayLike | None,
+    dropout: Dropout,
+    matmul: Callable[..., jax.Array],
+) -> jax.Array:
+    return _dropped(softmax_or_zero(_scores(query, key, masks, scale, matmul), -1), dropout)
 
 
 def _scores(
@@ -457,11 +503,19 @@ def _scores(
     matmul: Callable[..., jax.Array],
 ) -> jax.Array:
     if scale is None:
-        scale = 1 / math.sqrt(max(query.shape[-1], 1))  # without features every score is 0, as in torch
+        features = max(query.shape[-1], 1)  # without any, every score is 0, as in torch
+        known = isinstance(features, int)  # jax.export has symbolic dimensions
+        scale = 1 / math.sqrt(features) if known else 1 / jnp.sqrt(jnp.asarray(features, query.dtype))
     scores = matmul(query * scale, key.mT)
     for mask in masks:
         scores = _masked(scores, _with_ndim(mask, scores.ndim))
     return scores
+
+
+def _causal(length: int, keys: int) -> jax.Array:
+    """Return a mask of (L, S) that is True where the key does not come after the query."""
+    query, key = (lax.broadcasted_iota(np.int32, (length, keys), axis) for axis in (0, 1))
+    return query >= key
 
 
 def _masked(scores: jax.Array, mask: jax.Array) -> jax.Array:
@@ -469,22 +523,6 @@ def _masked(scores: jax.Array, mask: jax.Array) -> jax.Array:
     if mask.dtype in BOOLEAN:
         return jnp.where(mask, scores, -jnp.inf)  # unlike adding -inf, this also drops inf and NaN
     return scores + mask.astype(scores.dtype)
-
-
-@jax.custom_jvp
-def _softmax_or_zero(scores: jax.Array) -> jax.Array:
-    """Return the softmax over the last axis, and zeros, also for the gradient, for rows of -inf only."""
-    info = jnp.finfo(scores.dtype)
-    terms = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True, initial=float(info.min)))
-    total = jnp.sum(terms, axis=-1, keepdims=True)
-    return terms / (total + float(info.tiny))  # a total is 0, for rows of -inf, or at least 1, or NaN
-
-
-@_softmax_or_zero.defjvp
-def _softmax_or_zero_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
-    weights = _softmax_or_zero(*primals)
-    changes = weights * tangents[0]
-    return weights, changes - weights * jnp.sum(changes, axis=-1, keepdims=True)
 
 
 def _dropped(weights: jax.Array, dropout: Dropout) -> jax.Array:
@@ -502,11 +540,16 @@ def _grouped_matmul(x: jax.Array, y: jax.Array, precision: Precision) -> jax.Arr
 
     The heads of x that share a head of y are stacked along the rows, so that y is not repeated.
     """
-    *batch, heads, rows, columns = x.shape
-    shared = y.shape[-3]
-    stacked = x.reshape(*batch, shared, heads // max(shared, 1) * rows, columns)
-    product = jnp.matmul(stacked, y, precision=precision)
-    return product.reshape(*product.shape[:-3], heads, rows, y.shape[-1])
+    groups = _split(x, x.ndim - 3, y.shape[-3])
+    *batch, heads, members, rows, columns = groups.shape
+    stacked = groups.reshape(*batch, heads, members * rows, columns)
+    product = _split(jnp.matmul(stacked, y, precision=precision), x.ndim - 2, members)
+    return product.reshape(*product.shape[:-4], heads * members, rows, y.shape[-1])
+
+
+def _split(x: jax.Array, axis: int, outer: int) -> jax.Array:
+    """Return x with an axis in two, the outer one of the given length. Sharded axes cannot be regrouped in one step."""
+    return x.reshape(*x.shape[:axis], outer, x.shape[axis] // max(outer, 1), *x.shape[axis + 1 :])
 
 
 def _with_ndim(x: jax.Array, ndim: int) -> jax.Array:
@@ -520,7 +563,7 @@ def _cudnn_takes(arrays: tuple[jax.Array, ...], is_causal: bool, enable_gqa: boo
     if query.dtype not in HALVES or query.ndim != 4 or jax.default_backend() != "gpu":
         return False
     fits = (
-        0 not in (*query.shape, *key.shape)
+        all(isinstance(length, int) and length for length in (*query.shape, *key.shape))
         and query.shape[0] == key.shape[0]
         and key.shape == value.shape
         and (enable_gqa or query.shape[1] == key.shape[1])
@@ -601,28 +644,20 @@ def _mask(name: str, argument: str, mask: Any, dtype: np.dtype) -> jax.Array:
     return array
 
 
-def _check_flags(name: str, **flags: Any) -> None:
-    for argument, flag in flags.items():
-        if not isinstance(flag, bool):
-            raise TypeError(
-                f"{name}: {argument} must be True or False, known when the function is traced, got {flag!r}"
-            )
+def _flags(name: str, **flags: Any) -> list[bool]:
+    return [flag(name, argument, value) for argument, value in flags.items()]
 
 
-def _integer(name: str, argument: str, value: Any) -> int:
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(
-            f"{name}: {argument} must be an int, known when the function is traced, got {value!r}"
-        ) from None
+def _dimension(name: str, argument: str, value: Any) -> int:
+    """Return an int, or a symbolic dimension as it is, or raise."""
+    symbolic: bool = export.is_symbolic_dim(value)
+    return value if symbolic else integer(name, argument, value)
 
 
 def _dropout(name: str, p: Any, key: Any, training: bool = True) -> Dropout:
     """Return the probability and the key if there is anything to drop, or raise if either is unusable."""
-    if not isinstance(static_argument(name, p, "dropout_p"), numbers.Real):
+    p = static_argument(name, p, "dropout_p")
+    if not isinstance(p, (int, float)):
         raise TypeError(f"{name}: dropout_p must be a number, a probability, got {p!r}")
     if not 0 <= p <= 1:
         raise ValueError(f"{name}: dropout_p must be in [0, 1], got {p!r}")
@@ -639,7 +674,7 @@ def _dropout(name: str, p: Any, key: Any, training: bool = True) -> Dropout:
 def _broadcast_shapes(*shapes: Shape) -> Shape | None:
     """Return the shape that all of the shapes broadcast to, or None if there is none."""
     try:
-        return np.broadcast_shapes(*shapes)
+        return lax.broadcast_shapes(*shapes)  # of symbolic dimensions too, unlike NumPy's
     except ValueError:
         return None
 
@@ -656,7 +691,7 @@ def _scores_shape(name: str, shapes: dict[str, Shape], enable_gqa: bool) -> Shap
     if key[-2] != value[-2]:
         raise ValueError(f"{name}: the axes -2 of key and value, S, must be of one length, {got}")
     heads = query[-axes:-2]
-    if enable_gqa and any(math.gcd(query[-3], side[-3]) != side[-3] for side in (key, value)):
+    if enable_gqa and not all(_divides(side[-3], query[-3]) for side in (key, value)):
         raise ValueError(
             f"{name}: with enable_gqa=True the numbers of heads, axis -3, of key and value must divide that "
             f"of query, {got}"
@@ -667,7 +702,11 @@ def _scores_shape(name: str, shapes: dict[str, Shape], enable_gqa: bool) -> Shap
             f"{name}: the leading axes of query, key and value must broadcast, {got}; "
             "enable_gqa=True shares heads of key and value among heads of query"
         )
-    return (*np.broadcast_shapes(*batches[:2]), *heads, query[-2], key[-2])
+    return (*lax.broadcast_shapes(*batches[:2]), *heads, query[-2], key[-2])
+
+
+def _divides(divisor: int, length: int) -> bool:
+    return length % divisor == 0 if divisor != 0 else length == 0
 
 
 def _check_head_shapes(name: str, shapes: dict[str, Shape], embed_dim_to_check: int, num_heads: int) -> None:
@@ -716,8 +755,8 @@ def _check_head_shapes(name: str, shapes: dict[str, Shape], embed_dim_to_check: 
         "in_proj_bias": [(3 * features,)],
         "out_proj_weight": [(*outputs, features)],
         "out_proj_bias": [outputs],
-        "bias_k": [(1, 1, features)],
-        "bias_v": [(1, 1, features)],
+        "bias_k": [(1, 1, features), (1, features), (features,)],
+        "bias_v": [(1, 1, features), (1, features), (features,)],
         "static_k": [projected],
         "static_v": [projected],
         "key_padding_mask": [(*batch, *keys)],

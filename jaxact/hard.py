@@ -3,31 +3,40 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
-from jaxact._boundary import FLOATS, INTEGERS, Scalar, activation, known, require_representable
+from jaxact._boundary import FLOATS, INTEGERS, WIDE_UNSIGNED, Scalar, activation, integer_range, known
 from jaxact._numerics import hard as kernels
-from jaxact._numerics.piecewise import clip
+from jaxact._numerics import piecewise
 
 
 def _check_hardtanh(x: Any, /, min_val: Scalar = -1.0, max_val: Scalar = 1.0) -> None:
-    if known(min_val, max_val) and not min_val <= max_val:
+    if not known(min_val, max_val):
+        return
+    if not min_val <= max_val:
         raise ValueError(f"hardtanh: min_val must not exceed max_val, got min_val={min_val}, max_val={max_val}")
-    require_representable("hardtanh", x, min_val=min_val, max_val=max_val)
+    info = integer_range(x)
+    if info is not None and (np.trunc(min_val) > info.max or np.trunc(max_val) < info.min):
+        raise OverflowError(
+            f"hardtanh: the bounds must leave numbers of the input's dtype {info.dtype}, [{info.min}, {info.max}], "
+            f"got min_val={min_val}, max_val={max_val}"
+        )
 
 
-@activation(FLOATS | INTEGERS, check=_check_hardtanh)
+@activation(FLOATS | INTEGERS | WIDE_UNSIGNED, check=_check_hardtanh)
 def hardtanh(x: jax.Array, /, min_val: Scalar = -1.0, max_val: Scalar = 1.0) -> jax.Array:
     r"""Identity, cut at a lower and an upper bound.
 
     .. math:: \operatorname{hardtanh}(x) = \min(\max(x, a), b)
 
-    with the bounds :math:`a \le b`. The derivative is 1 for :math:`a < x < b` and 0 elsewhere; at NaN it is 1.
+    with the bounds :math:`a \le b`. The derivative is 1 for :math:`a < x < b` and 0 elsewhere, NaN included.
 
     Args:
-        x: Array of any shape, of a float dtype or a signed integer dtype; of uint8 if the bounds fit.
-        min_val: The lower bound :math:`a`, a number or a 0-d array; cut to an integer for integers.
-        max_val: The upper bound :math:`b`, a number or a 0-d array; cut to an integer for integers.
+        x: Array of any shape, of a float or integer dtype.
+        min_val: The lower bound :math:`a`, a number or a 0-d array; for integers cut to an integer, and no bound
+            where it is below the range of their dtype.
+        max_val: The upper bound :math:`b`, a number or a 0-d array; for integers cut to an integer, and no bound
+            where it is above the range of their dtype.
 
     Returns:
         Array of the shape and dtype of ``x``.
@@ -35,7 +44,7 @@ def hardtanh(x: jax.Array, /, min_val: Scalar = -1.0, max_val: Scalar = 1.0) -> 
     Raises:
         TypeError: If ``x`` is no array or number or of another dtype, or a bound is no real number.
         ValueError: If ``min_val`` exceeds ``max_val``, or a bound is an array with axes.
-        OverflowError: If ``x`` holds integers and its dtype cannot hold a bound.
+        OverflowError: If ``x`` holds integers and the bounds leave none of its dtype.
 
     Example:
         >>> import jax.numpy as jnp, jaxact
@@ -48,7 +57,7 @@ def hardtanh(x: jax.Array, /, min_val: Scalar = -1.0, max_val: Scalar = 1.0) -> 
     References:
         Collobert, "Large scale machine learning", PhD thesis, Université Paris VI, 2004.
     """
-    return clip(x, min_val, max_val)
+    return piecewise.clip(x, min_val, max_val)
 
 
 @activation()
@@ -120,7 +129,7 @@ def hardshrink(x: jax.Array, /, lambd: Scalar = 0.5) -> jax.Array:
     .. math:: \operatorname{hardshrink}(x) = \begin{cases} 0 & -\lambda \le x \le \lambda \\ x & \text{otherwise}
               \end{cases}
 
-    The derivative is 0 in the interval, ends included, and 1 elsewhere.
+    The derivative is 0 in the interval, ends included, and at NaN, and 1 elsewhere.
 
     Args:
         x: Array of any shape, of a float dtype.
@@ -144,7 +153,7 @@ def hardshrink(x: jax.Array, /, lambd: Scalar = 0.5) -> jax.Array:
     References:
         Donoho and Johnstone, "Ideal spatial adaptation by wavelet shrinkage", Biometrika 81, 1994.
     """
-    return jnp.where((x >= -lambd) & (x <= lambd), 0, x)
+    return piecewise.hardshrink(x, lambd)
 
 
 def _check_softshrink(x: Any, /, lambd: Scalar = 0.5) -> None:
@@ -159,7 +168,7 @@ def softshrink(x: jax.Array, /, lambd: Scalar = 0.5) -> jax.Array:
     .. math:: \operatorname{softshrink}(x) = \begin{cases} x - \lambda & x > \lambda \\ x + \lambda & x < -\lambda \\
               0 & \text{otherwise} \end{cases}
 
-    The derivative is 0 in the interval, ends included, and 1 elsewhere.
+    The derivative is 0 in the interval, ends included, and at NaN, and 1 elsewhere.
 
     Args:
         x: Array of any shape, of a float dtype.
@@ -183,4 +192,4 @@ def softshrink(x: jax.Array, /, lambd: Scalar = 0.5) -> jax.Array:
     References:
         Donoho and Johnstone, "Ideal spatial adaptation by wavelet shrinkage", Biometrika 81, 1994.
     """
-    return jnp.where((x >= -lambd) & (x <= lambd), 0, x - jnp.copysign(lambd, x))
+    return piecewise.softshrink(x, lambd)

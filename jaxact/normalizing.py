@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
-from jaxact._boundary import Scalar, activation, canonical_dim
+from jaxact._boundary import Scalar, activation, canonical_dim, flag
 from jaxact._numerics import normalizing as kernels
 
 
@@ -165,8 +165,8 @@ def gumbel_softmax(
         Array of the shape and dtype of ``x``; it sums to 1 along ``dim``.
 
     Raises:
-        TypeError: If ``x`` is no array or number or not of a float dtype, ``tau`` is no real number, ``dim`` is no
-            int, or ``key`` is missing.
+        TypeError: If ``x`` is no array or number or not of a float dtype, ``tau`` is no real number, ``hard`` is
+            neither True nor False, ``dim`` is no int, or ``key`` is missing.
         ValueError: If ``dim`` is out of range.
 
     Example:
@@ -182,14 +182,15 @@ def gumbel_softmax(
         Jang, Gu and Poole, "Categorical reparameterization with Gumbel-softmax", ICLR 2017; Maddison, Mnih and
         Teh, "The concrete distribution", ICLR 2017.
     """
-    noisy = (x + jax.random.gumbel(key, x.shape, x.dtype)) / tau
-    return _along(_choice if hard else kernels.softmax, "gumbel_softmax", noisy, dim)
+    hard = flag("gumbel_softmax", "hard", hard)
+    noisy = x + jax.random.gumbel(key, x.shape, x.dtype)
+    soft = _along(lambda x, axis: kernels.softmax_of_quotient(x, tau, axis), "gumbel_softmax", noisy, dim)
+    return _along(_choice, "gumbel_softmax", soft, dim) if hard else soft
 
 
-def _choice(x: jax.Array, axis: int) -> jax.Array:
-    """Return 1 at the largest number of an axis and 0 elsewhere, with the derivative of the softmax."""
-    soft = kernels.softmax(x, axis)
-    choice = jax.nn.one_hot(soft.argmax(axis), x.shape[axis], axis=axis, dtype=x.dtype)
+def _choice(soft: jax.Array, axis: int) -> jax.Array:
+    """Return 1 at the largest number of an axis and 0 elsewhere, with the derivative of the numbers."""
+    choice = jax.nn.one_hot(soft.argmax(axis), soft.shape[axis], axis=axis, dtype=soft.dtype)
     return choice + (soft - lax.stop_gradient(soft))  # adds an exact 0
 
 

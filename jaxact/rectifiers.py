@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxact._boundary import FLOATS, INTEGERS, Scalar, activation, known, require_representable
+from jaxact._boundary import FLOATS, INTEGERS, WIDE_UNSIGNED, Scalar, activation, flag, known, require_representable
 from jaxact._numerics import piecewise as kernels
 
 
-@activation(FLOATS | INTEGERS)
+@activation(FLOATS | INTEGERS | WIDE_UNSIGNED)
 def relu(x: jax.Array, /) -> jax.Array:
     r"""Rectified linear unit.
 
@@ -20,7 +20,7 @@ def relu(x: jax.Array, /) -> jax.Array:
     The derivative is 0 for :math:`x \le 0` and 1 above; at NaN it is 1.
 
     Args:
-        x: Array of any shape, of a float dtype, a signed integer dtype or uint8.
+        x: Array of any shape, of a float or integer dtype.
 
     Returns:
         Array of the shape and dtype of ``x``.
@@ -42,16 +42,16 @@ def relu(x: jax.Array, /) -> jax.Array:
     return kernels.relu(x)
 
 
-@activation(FLOATS | INTEGERS)
+@activation(FLOATS | INTEGERS | WIDE_UNSIGNED)
 def relu6(x: jax.Array, /) -> jax.Array:
     r"""Rectified linear unit that saturates at 6.
 
     .. math:: \operatorname{relu6}(x) = \min(\max(0, x), 6)
 
-    The derivative is 1 for :math:`0 < x < 6` and 0 elsewhere; at NaN it is 1.
+    The derivative is 1 for :math:`0 < x < 6` and 0 elsewhere, NaN included.
 
     Args:
-        x: Array of any shape, of a float dtype, a signed integer dtype or uint8.
+        x: Array of any shape, of a float or integer dtype.
 
     Returns:
         Array of the shape and dtype of ``x``.
@@ -170,7 +170,7 @@ def _check_rrelu(
 ) -> None:
     if known(lower, upper) and not (lower <= upper and math.isfinite(lower) and math.isfinite(upper)):
         raise ValueError(f"rrelu: the bounds must be finite and lower <= upper, got lower={lower}, upper={upper}")
-    if training and key is None:
+    if flag("rrelu", "training", training) and key is None:
         raise ValueError("rrelu: training=True draws random slopes and needs key=, a JAX PRNG key, got None")
 
 
@@ -202,7 +202,8 @@ def rrelu(
         Array of the shape and dtype of ``x``.
 
     Raises:
-        TypeError: If ``x`` is no array or number or not of a float dtype, or a bound is no real number.
+        TypeError: If ``x`` is no array or number or not of a float dtype, a bound is no real number, or
+            ``training`` is neither True nor False.
         ValueError: If ``lower`` exceeds ``upper``, a bound is not finite, or ``key`` is missing in training.
 
     Example:

@@ -1,72 +1,39 @@
 """Accuracy: how far values and derivatives are from the exact ones, held to the bounds of benchmarks/reference.py.
 
-Every bfloat16 and float16 and a stratified part of float32 and float64. ``make accuracy`` does all of float32.
+Every bfloat16 and float16 and a stratified part of float32. ``make accuracy`` does all of float32. float64 and other
+parameters are in test_accuracy_strata.py.
 """
 
-import dataclasses
 import functools
-import importlib
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import accuracy
+import accuracy_report as report
+import accuracy_rows as rows
+import accuracy_strata as strata
+import exact
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import reference
 import typer
 from mpmath import mpf
+from strata import stratified
 
-import exact
 import jaxact
-
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-accuracy = importlib.import_module("accuracy")
-report = importlib.import_module("accuracy_report")
-reference = importlib.import_module("reference")
-rows = importlib.import_module("accuracy_rows")
 
 CASES = [pytest.param(case, id=case.name) for case in reference.CASES.values()]
 MONOTONE = [parameter for parameter in CASES if parameter.values[0].monotone]
 ODD = [parameter for parameter in CASES if parameter.values[0].odd]
 ORDERS = reference.ORDERS
 
-# Where kernels change from one formula to another, saturate or overflow, and where results become subnormal.
-CORNERS = (0.0, 0.35, 0.5, 0.55, 1.0, 1.1, 3.0, 6.0, 8.0, 9.0, 13.2, 14.4, 17.0, 20.0, 44.0, 64.0, 87.3, 88.0, 88.7)
-CORNERS += (104.0, 1e-19, 4e-13, 1e-7, 1e-4, 1e12, 6e12, 1.8e19, 5.7e37)
-
 
 def every(dtype):
     """Return every number of a 16-bit type but NaN, ascending."""
     x = np.arange(2**16, dtype=np.uint16).view(jnp.dtype(dtype)).astype(np.float32)
     return np.sort(x[~np.isnan(x)]).astype(dtype)
-
-
-def stratified(case, dtype, count):
-    """Return numbers of all magnitudes, dense where the functions bend and their tails end, ascending.
-
-    The neighbours of every corner, kink and zero of the derivative are among them, and both infinities.
-    """
-    rng = np.random.default_rng(0)
-    info = np.finfo(dtype)
-    tiny = float(info.smallest_normal)
-    exponents = np.repeat(np.arange(info.minexp, info.maxexp), count // (info.maxexp - info.minexp))
-    zero = case.zero or 0.0
-    corners = np.array([*CORNERS, *case.kinks, zero], dtype)
-    neighbours = (corners.view(f"i{corners.itemsize}")[:, None] + np.arange(-4, 5)).view(dtype)
-    # Where x, x^2, x^3 / 3 and 1 / x^2 become subnormal.
-    edges = np.outer([tiny, tiny**0.5, np.cbrt(3 * tiny), tiny**-0.5 / 8], np.geomspace(1, 8, count // 16))
-    magnitudes = [
-        np.ldexp(rng.uniform(1, 2, exponents.size), exponents),
-        rng.uniform(0, 16, count),
-        rng.uniform(0, -1.05 * np.log(tiny), count),
-        np.abs(neighbours.ravel()),
-        edges.ravel(),
-    ]
-    positive = np.concatenate(magnitudes).astype(dtype)
-    around_zero = (zero + rng.uniform(-0.3, 0.3, count // 4)).astype(dtype)
-    x = np.concatenate([positive, -positive, around_zero, np.array([np.inf, -np.inf], dtype)])
-    return np.unique(x[~np.isnan(x)])
 
 
 def judge(case, x, results):
@@ -158,18 +125,6 @@ def test_exact_points(case):
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("order", ORDERS)
-def test_float64(case, order, x64):
-    x = sample(case, order, np.float64)
-    y = accuracy.runner("jaxact", case.name)(x)[order]
-    error, truth = distance(case, order, x, y)
-    ulps = error / reference.ulp(truth, np.float64)
-    ulps[case.in_window(order, x) & (error <= reference.WINDOW_ERROR)] = 0
-    worst = ulps.argmax()
-    assert ulps[worst] <= reference.BOUNDS["float64"][order], f"{ulps[worst]} ULP at {x[worst]!r}: {y[worst]!r}"
-
-
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("order", ORDERS)
 def test_reference(case, order):
     """The float64 formulas are good to a thousandth of a float32 ULP."""
     x = sample(case, order, np.float32).astype(np.float64)
@@ -177,29 +132,6 @@ def test_reference(case, order):
     limit = 1e-3 * reference.ulp(truth, np.float32)
     limit[case.in_window(order, x)] = 1e-3 * reference.WINDOW_ERROR
     assert (error <= limit).all(), x[error > limit]
-
-
-@pytest.mark.parametrize(
-    ("name", "parameters"),
-    [
-        ("softplus", {"beta": 4.0}),
-        ("softplus", {"beta": 0.25, "threshold": 5.0}),
-        ("elu", {"alpha": 0.5}),
-        ("celu", {"alpha": 0.5}),
-    ],
-    ids=str,
-)
-def test_parameters(name, parameters):
-    """Other parameters cost no accuracy, where scaling by them is exact."""
-    case = dataclasses.replace(reference.CASES[name], parameters=parameters)
-    function = functools.partial(getattr(jaxact, name), **parameters)
-    x = sample(reference.CASES[name], "forward", np.float32)
-    x = x[np.abs(x) < 20]
-    results = {"forward": function(x), "derivative": jax.vmap(jax.grad(function))(x)}
-    for order in ORDERS:
-        error, truth = distance(case, order, x, results[order])
-        ulps = np.where(reference.is_normal(truth, np.float32), error / reference.ulp(truth, np.float32), 0)
-        assert ulps.max() <= reference.BOUNDS["float32"][order], f"{order}, {ulps.max()} ULP at {x[ulps.argmax()]!r}"
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.values[0].zero])
@@ -219,7 +151,7 @@ def test_glu():
         assert (abs(result - truth) / reference.ulp(truth, np.float32)).max() <= reference.BOUNDS["float32"][order]
 
 
-@pytest.mark.parametrize("dtype", report.DTYPES)
+@pytest.mark.parametrize("dtype", rows.DTYPES)
 @pytest.mark.parametrize("name", rows.FUNCTIONS)
 def test_softmax_family(name, dtype, monkeypatch):
     monkeypatch.setattr(rows, "ROWS", 256)
@@ -270,7 +202,7 @@ def sweep(tmp_path, monkeypatch):
     monkeypatch.setattr(accuracy, "CHUNK", 2**14)
     monkeypatch.setattr(accuracy, "ProcessPoolExecutor", lambda jobs, mp_context: ThreadPoolExecutor(jobs))
     monkeypatch.setattr(report, "ROOT", tmp_path)
-    for name in ("DATA", "PROFILES", "ROWS", "PAGE", "PLOTS"):
+    for name in ("DATA", "PROFILES", "ROWS", "STRATA", "PAGE", "PLOTS"):
         monkeypatch.setattr(report, name, tmp_path / getattr(report, name).name)
 
     def run(**options):
@@ -294,6 +226,7 @@ def test_the_sweep_goes_on_where_it_was_interrupted(sweep):
     sweep(libraries="jaxact")
     (partial,) = accuracy.PARTIAL.glob("*.jsonl")
     partial.write_text(partial.read_text()[:-100])
+    report.DATA.unlink()
     assert sweep(libraries="jaxact") == (0, [3])
     assert sweep(libraries="jaxact") == (0, [])
     assert sweep(libraries="jaxact,torch") == (0, [0, 1, 2, 3])
@@ -314,6 +247,41 @@ def test_the_sweep_is_done_again_where_the_program_changes(sweep, monkeypatch):
     accuracy.compiled.cache_clear()
 
 
+def test_only_stale_figures_are_made_again(sweep, monkeypatch, capsys):
+    monkeypatch.setattr(rows, "ROWS", 64)
+    options = {"functions": "sigmoid,tanh,softmax", "libraries": "jaxact"}
+    assert sweep(**options, only_list=True) == (1, [])
+    assert sweep(**options)[0] == 0
+    assert sweep(**options, only_list=True) == (0, [])
+    for partial in accuracy.PARTIAL.glob("*.jsonl"):
+        partial.unlink()
+    monkeypatch.setattr(jaxact, "sigmoid", lambda x: 1 / (1 + jnp.exp(-x)))
+    monkeypatch.setattr(jaxact, "softmax", lambda x, dim: jax.nn.softmax(x, axis=dim))
+    accuracy.compiled.cache_clear()
+    before = {report.key(entry): entry for entry in report.load()[0]}
+    capsys.readouterr()
+    assert sweep(**options, only_list=True) == (1, [])
+    assert capsys.readouterr().out.splitlines() == ["sweep sigmoid bfloat16 jaxact", "rows softmax bfloat16 jaxact"]
+    assert sweep(**options)[1] == [0, 1, 2, 3]
+    after = {report.key(entry): entry for entry in report.load()[0]}
+    assert {key for key in after if after[key] != before[key]} == {("sigmoid", "bfloat16", "jaxact")}
+    assert sweep(**options, everything=True)[1] == [0, 1, 2, 3]
+    accuracy.compiled.cache_clear()
+
+
+def test_a_program_has_no_names():
+    def double(x):
+        return 2 * x
+
+    def twice(x):
+        return 2 * x
+
+    def program(f):
+        return accuracy.program("jaxact", [jax.jit(lambda x: jax.jit(f)(x))], (8,), "float32")
+
+    assert program(double) == program(twice) != program(jnp.exp)
+
+
 def test_the_softmax_family_is_measured_on_rows(sweep, monkeypatch, capsys):
     monkeypatch.setattr(rows, "ROWS", 64)
     options = {"functions": "sigmoid,softmax,log_softmax", "dtypes": "bfloat16,float16"}
@@ -322,7 +290,36 @@ def test_the_softmax_family_is_measured_on_rows(sweep, monkeypatch, capsys):
     assert [row["name"] for row in report.load_rows()] == 6 * ["softmax"] + 6 * ["log_softmax"]
     monkeypatch.setitem(reference.BOUNDS["float16"], "forward", 0.25)
     assert sweep(**options)[0] == 1
-    assert "log_softmax, float16, rows: 0." in capsys.readouterr().out
+    assert "log_softmax, float16, rows, forward: 0." in capsys.readouterr().out
+
+
+def test_what_no_sweep_reaches_is_measured_on_strata(sweep, monkeypatch, capsys):
+    monkeypatch.setattr(strata, "COUNT", 64)
+    monkeypatch.setattr(strata, "COUNT_EXACT", 16)
+    options = {"functions": "threshold,tanhshrink", "dtypes": "float32", "parts": "strata"}
+    assert sweep(**options) == (0, [])
+    assert sweep(**options, only_list=True) == (0, [])
+    assert [report.key(entry)[::2] for entry in report.load_strata()] == [
+        *(("tanhshrink", library) for library in report.LIBRARIES),
+        *(
+            (f"threshold(threshold={pair})", library)
+            for pair in ("0.1, value=20", "-1.3, value=-0.3")
+            for library in ("jaxact", "torch")
+        ),
+    ]
+    page = report.PAGE.read_text()
+    assert "### float32, second derivative" in page
+    assert "### float32, other parameters" in page
+    monkeypatch.setattr(jaxact, "threshold", lambda x, threshold, value: jnp.where(x >= threshold, x, value))
+    accuracy.runner.cache_clear()
+    accuracy.compiled.cache_clear()
+    capsys.readouterr()
+    assert sweep(**options, only_list=True) == (1, [])
+    assert "strata threshold(threshold=0.1, value=20) float32 jaxact" in capsys.readouterr().out
+    assert sweep(**options) == (1, [])
+    assert "float32, forward: " in capsys.readouterr().out
+    accuracy.runner.cache_clear()
+    accuracy.compiled.cache_clear()
 
 
 def test_rows_that_do_not_sum_to_one_are_found(monkeypatch):
@@ -334,7 +331,12 @@ def test_rows_that_do_not_sum_to_one_are_found(monkeypatch):
     assert len(found) == 2
     assert "ULP from 1, the bound is 2" in found[1]
     monkeypatch.setattr(jaxact, "softmax", lambda x, dim: x * jnp.nan)
-    assert "results are NaN" in str(rows.violations([rows.measure("softmax", "float32", "jaxact")]))
+    lost = [rows.measure("softmax", "float32", "jaxact")]
+    assert "results are NaN" in str(rows.violations(lost))
+    assert report.table(lost, rows.FUNCTIONS, "float32", ["forward"]) == [
+        ["function", "jaxact"],
+        ["softmax", "0, 100% NaN"],
+    ]
 
 
 @pytest.mark.parametrize("options", [{"functions": "sigmoid,nosuch"}, {"libraries": "keras"}, {"stride": 3}], ids=str)
@@ -362,10 +364,10 @@ def test_the_sweep_was_full_and_holds_the_bounds():
         assert record["forward"]["inputs"] == 2**info.bits - 2 * (2**info.nmant - 1)  # without NaN
     assert report.violations(records) == []
     assert {(r["name"], r["dtype"]) for r in report.load_rows()} == {
-        (n, d) for n in rows.FUNCTIONS for d in report.DTYPES
+        (n, d) for n in rows.FUNCTIONS for d in rows.DTYPES
     }
     assert rows.violations(report.load_rows()) == []
-    assert report.PAGE.read_text() == report.page(records, report.load_rows())
+    assert report.PAGE.read_text() == report.page(records, report.load_rows(), report.load_strata())
 
 
 def test_the_readme_has_the_figures_of_the_sweep():

@@ -11,13 +11,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 from jax import lax
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.autograd import gradcheck, gradgradcheck
 
 import jaxact
 from jaxact.interop import as_torch
 
-# Forward mode loads torch code that torch itself has deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+pytestmark = [
+    # Forward mode loads torch code that torch itself has deprecated; words and category depend on the release.
+    pytest.mark.filterwarnings("ignore:`torch.jit.script` is (deprecated|not supported)"),
+    # What torch.compile says once on Python 3.13.0, of a fault of that release.
+    pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0:RuntimeWarning"),
+]
 
 
 def doubles(*shape, dtype=torch.float64):
@@ -388,6 +393,16 @@ class TestCompile:
         call = as_torch(lambda x, dtype: x.astype(dtype))
         compiled = torch.compile(lambda x: call(x + 1, jnp.float16) * 2, backend="aot_eager")
         assert torch.equal(compiled(torch.ones(2)), torch.full((2,), 4.0, dtype=torch.float16))
+
+
+def test_a_fake_tensor_gives_a_fake_tensor():
+    with FakeTensorMode():
+        x = torch.zeros(3, dtype=torch.float16, requires_grad=True)
+        y = as_torch(lambda x: {"sum": jnp.sum(x)})(x)["sum"]
+        (gradient,) = torch.autograd.grad(y, x)
+    for fake, shape in ((y, ()), (gradient, (3,))):
+        assert isinstance(fake, FakeTensor)
+        assert (fake.shape, fake.dtype) == (shape, torch.float16)
 
 
 ACTIVATIONS = {

@@ -11,11 +11,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from jax import export, lax
+from jax.experimental import checkify
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxact import attention
 from jaxact.attention import multi_head_attention_forward, scaled_dot_product_attention
 
 INF = np.inf
+set_mesh = getattr(jax, "set_mesh", None) or jax.sharding.use_mesh  # the name from jax 0.8 on
 
 
 def normal(rng, *shape):
@@ -266,6 +269,17 @@ class TestTorch:
         for y, true in zip(ours, exact, strict=True):
             assert_close(y, true.detach().numpy(), TOLERANCES[np.float32][0])
 
+    @pytest.mark.parametrize("shape", [(8,), (1, 8), (1, 1, 8)])
+    def test_extra_keys_of_fewer_axes(self, shape):
+        """As PyTorch's own sample inputs have them; its documentation knows the last one only."""
+
+        def case(name):
+            arrays, options = mha_case(name)
+            return arrays | {bias: arrays[bias].reshape(shape) for bias in ("bias_k", "bias_v")}, options
+
+        functions = multi_head_attention_forward, F.multi_head_attention_forward
+        assert_like_torch(*functions, case, "extra keys, masks", np.float32)
+
 
 class TestMaskedRows:
     """A query that may attend to no key."""
@@ -285,18 +299,30 @@ class TestMaskedRows:
         np.testing.assert_array_equal(dv[..., 0, :], 1)
 
     @pytest.mark.parametrize("kind", ["bool", "float"])
-    @pytest.mark.parametrize("need_weights", [True, False])
-    def test_mha_is_nan_where_torch_is(self, kind, need_weights):
-        arrays, options = mha_arguments(np.random.default_rng(0), need_weights=need_weights)
+    @pytest.mark.parametrize("mask", ["attn_mask", "key_padding_mask"])
+    def test_mha_gives_zeros_with_weights_too(self, mask, kind):
+        """Where torch has NaN, and in every gradient of the projections (pytorch issue 41508)."""
+        arrays, options = mha_arguments(np.random.default_rng(0))
         arrays = {name: x.astype(np.float32) for name, x in arrays.items()}
-        masked = np.zeros((3, 4), bool)
+        masked = np.zeros((3, 4) if mask == "attn_mask" else (2, 4), bool)
         masked[1] = True
-        arrays["attn_mask"] = masked if kind == "bool" else np.where(masked, -INF, 0).astype(np.float32)
-        theirs, _ = torch_run(F.multi_head_attention_forward, arrays, options)
-        ours = multi_head_attention_forward(**arrays, **options)
-        for y, true in zip(ours, theirs, strict=False):
-            assert np.isnan(true).any() == need_weights
-            assert_close(y, true, TOLERANCES[np.float32][0])
+        lost = np.zeros((3, 2), bool)  # a query of all sequences, or all queries of a sequence
+        lost[1 if mask == "attn_mask" else (slice(None), 1)] = True
+        arrays[mask] = masked if kind == "bool" else np.where(masked, -INF, 0).astype(np.float32)
+        cotangent = np.broadcast_to(~lost[..., None], (3, 2, 8)).astype(np.float32)
+        both = [cotangent, np.zeros((2, 3, 4), np.float32)]
+
+        (theirs, _), gradients = torch_run(F.multi_head_attention_forward, arrays, options, both)
+        assert np.isnan(theirs[lost]).all()
+        assert np.isnan(gradients["in_proj_weight"]).all()
+        (exact,), exact_gradients = torch_run(
+            F.multi_head_attention_forward, arrays, options | {"need_weights": False}, [cotangent]
+        )
+        (output, weights), gradients = jax_run(multi_head_attention_forward, arrays, options, both)
+        assert_close(output, exact, TOLERANCES[np.float32][0])
+        np.testing.assert_allclose(weights.sum(-1), ~lost.T, rtol=1e-6)
+        for argument in gradients.keys() - {mask}:
+            assert_close(gradients[argument], exact_gradients[argument], TOLERANCES[np.float32][1])
 
     @pytest.mark.parametrize("batch", [(), (1, 2)])
     def test_masked_scores_may_overflow(self, batch):
@@ -306,6 +332,107 @@ class TestMaskedRows:
         arguments = key[..., :1, :], key, value, np.array([[False, True]])
         assert F.scaled_dot_product_attention(*map(tensor, arguments)).isnan().all()
         np.testing.assert_array_equal(scaled_dot_product_attention(*arguments), 7)
+
+
+# id: shapes of query, of key and value, and of a mask that leaves out the last two keys; options
+UNUSED_KEYS = {
+    "of all": ((2, 3, 8), (2, 5, 8), (5,), {}),
+    "of a sequence": ((2, 4, 3, 8), (2, 4, 5, 8), (2, 1, 1, 5), {}),
+    "of a head": ((2, 4, 3, 8), (2, 4, 5, 8), (4, 3, 5), {}),
+    "of each query": ((2, 3, 8), (2, 5, 8), (2, 3, 5), {}),
+    "broadcast to all sequences": ((2, 4, 3, 8), (4, 5, 8), (2, 4, 3, 5), {}),
+    "of grouped heads": ((2, 6, 3, 8), (2, 2, 5, 8), (2, 6, 3, 5), {"enable_gqa": True}),
+    "of one group": ((2, 6, 3, 8), (2, 1, 5, 8), (6, 3, 5), {"enable_gqa": True}),
+    "after the last query": ((2, 4, 3, 8), (2, 4, 5, 8), None, {"is_causal": True}),
+}
+# id: options of mha_arguments, where to set masks to True, what then is unused
+LAST, LAST_STATIC = np.s_[3, 1], np.s_[2:, 3]  # the last key of the second sequence
+UNUSED_OF_MHA = {
+    "padding": ({}, {"key_padding_mask": (1, 3)}, {"key": LAST, "value": LAST}),
+    "no batch": ({"batched": False}, {"key_padding_mask": 3}, {"key": 3, "value": 3}),
+    "more keys": (
+        {"bias_kv": True, "add_zero_attn": True}, {"key_padding_mask": (1, 3)}, {"key": LAST, "value": LAST}
+    ),
+    "static": (
+        {"static": "kv"}, {"key_padding_mask": (1, 3)}, {"key": 0, "static_k": LAST_STATIC, "static_v": LAST_STATIC}
+    ),
+    "static values": ({"static": "v"}, {"key_padding_mask": (1, 3)}, {"key": LAST, "static_v": LAST_STATIC}),
+    "additive mask too": (
+        {"attn_mask": "float"}, {"key_padding_mask": (1, 3)}, {"key": LAST, "value": LAST}
+    ),
+    "of all queries": ({}, {"attn_mask": np.s_[:, 3]}, {"key": 3, "value": 3}),
+    "a query": ({"attn_mask": "bool 3-D"}, {"attn_mask": np.s_[:, 1]}, {"query": 1}),
+    "a query, by both masks": (
+        {}, {"attn_mask": np.s_[1, :3], "key_padding_mask": (1, 3)}, {"query": (1, 1), "key": LAST, "value": LAST}
+    ),
+    "after the last query": (
+        {"S": 5, "is_causal": True}, {"attn_mask": ~np.tri(3, 5, dtype=bool)}, {"key": np.s_[3:], "value": np.s_[3:]}
+    ),
+}  # fmt: skip
+
+
+class TestUnused:
+    """What takes no part, a key that no query attends to or a query that attends to none, may hold anything."""
+
+    @staticmethod
+    def assert_no_matter(function, arrays, others, unused):
+        """Compare the outputs, their gradients and directional derivatives of both, whatever the unused hold."""
+
+        def outputs(arrays):
+            y = function(**arrays, **others)
+            return [x for x in (y if isinstance(y, tuple) else (y,)) if x is not None]
+
+        @jax.jit
+        def run(arrays):
+            gradient = jax.grad(lambda arrays: sum(jnp.sum(y**2) for y in outputs(arrays)))
+            direction = jax.tree.map(jnp.ones_like, arrays)
+            return [jax.jvp(f, (arrays,), (direction,)) for f in (outputs, gradient)]
+
+        expected = run(arrays)
+        for bad in (np.nan, np.inf, -np.inf):
+            for name, index in unused.items():
+                arrays[name][index] = bad
+            ours = run(arrays)
+            for leaf, true in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):
+                np.testing.assert_array_equal(leaf, true)
+            for name, index in unused.items():
+                assert not np.any(ours[1][0][name][index])
+
+    @pytest.mark.parametrize(
+        ("name", "dtype"), [*((name, np.float32) for name in UNUSED_KEYS), ("of grouped heads", ml_dtypes.bfloat16)]
+    )
+    def test_keys(self, name, dtype):
+        query, key, mask, options = UNUSED_KEYS[name]
+        rng = np.random.default_rng(0)
+        arrays = {"query": normal(rng, *query), "key": normal(rng, *key), "value": normal(rng, *key)}
+        arrays = {side: x.astype(dtype) for side, x in arrays.items()}
+        if mask is not None:
+            options = options | {"attn_mask": boolean(rng, *mask)}
+            options["attn_mask"][..., 3:] = False
+        last = np.s_[..., 3:, :]
+        self.assert_no_matter(scaled_dot_product_attention, arrays, options, {"key": last, "value": last})
+
+    @pytest.mark.parametrize("mask", [(3, 1), (2, 1, 3, 5)])
+    def test_queries(self, mask):
+        rng = np.random.default_rng(0)
+        arrays = {"query": normal(rng, 2, 4, 3, 8), "key": normal(rng, 2, 4, 5, 8), "value": normal(rng, 2, 4, 5, 8)}
+        arrays = {side: x.astype(np.float32) for side, x in arrays.items()}
+        mask = boolean(rng, *mask)
+        mask[..., 1, :] = False
+        self.assert_no_matter(scaled_dot_product_attention, arrays, {"attn_mask": mask}, {"query": np.s_[..., 1, :]})
+
+    @pytest.mark.parametrize("need_weights", [True, False])
+    @pytest.mark.parametrize("name", UNUSED_OF_MHA)
+    def test_mha(self, name, need_weights):
+        """The gradients of the projections are among those that do not change."""
+        options, masked, unused = UNUSED_OF_MHA[name]
+        options = dict.fromkeys(masked, "bool") | options | {"need_weights": need_weights}
+        arrays, options = mha_arguments(np.random.default_rng(0), **options)
+        others = options | {name: x for name, x in arrays.items() if x.dtype == bool}
+        arrays = {name: x.astype(np.float32) for name, x in arrays.items() if x.dtype != bool}
+        for mask, index in masked.items():
+            others[mask][index] = True
+        self.assert_no_matter(multi_head_attention_forward, arrays, others, unused)
 
 
 class TestDropout:
@@ -336,6 +463,13 @@ class TestDropout:
     def test_legacy_keys(self):
         legacy = scaled_dot_product_attention(*self.ARRAYS, dropout_p=self.P, dropout_key=jax.random.PRNGKey(3))
         np.testing.assert_array_equal(legacy, self.weights(3))
+
+    @pytest.mark.parametrize(
+        "p",
+        [np.float32(P), np.float16(P), np.array(P), jnp.float32(P), jnp.array(P, jnp.bfloat16), ml_dtypes.bfloat16(P)],
+    )
+    def test_probabilities_of_other_types(self, p):
+        np.testing.assert_array_equal(self.weights(0, p), self.weights(0, float(p)))
 
     @pytest.mark.parametrize("p", [0, 0.0, np.float32(0)])
     def test_probability_0_needs_no_key(self, p):
@@ -483,6 +617,197 @@ class TestTransforms:
             jax.jit(jax.grad(lambda q: jnp.sum(scaled_dot_product_attention(q, q, q, is_causal=True))))(self.Q)
 
 
+def with_gradients(function, options):
+    """Return a function of arrays: the outputs, and the gradients of their sum of squares at the float arrays."""
+
+    def run(arrays):
+        others = {name: x for name, x in arrays.items() if x.dtype == bool}
+
+        def loss(floats):
+            y = function(**options, **floats, **others)
+            y = [x for x in (y if isinstance(y, tuple) else (y,)) if x is not None]
+            return sum(jnp.sum(x**2) for x in y), y
+
+        gradients, y = jax.grad(loss, has_aux=True)({name: x for name, x in arrays.items() if x.dtype != bool})
+        return y, gradients
+
+    return run
+
+
+def float32_case(function, name, **sizes):
+    """Return the arrays of a case, those of numbers in float32, and its options."""
+    if function == "mha":
+        arrays, options = mha_arguments(np.random.default_rng(0), **(sizes | MHA[name]))
+    else:
+        arrays, options = sdpa_case(name)
+    return {argument: x if x.dtype == bool else x.astype(np.float32) for argument, x in arrays.items()}, options
+
+
+# What the sizes of cases of multi-head attention are called, each of which is a size of one thing only.
+SIZES = {"N": 7, "L": 3, "S": 9, "static_length": 9}
+SYMBOLS = {7: "n", 14: "2*n", 3: "l", 9: "s", 6: "t", 8: "2*e", 24: "6*e", 4: "e", 5: "k"}
+
+
+class TestContexts:
+    """Every branch in the contexts of test_contexts: exported, spread over devices, under checkers."""
+
+    @pytest.mark.parametrize(("function", "name"), CASES)
+    def test_symbolic_sizes(self, function, name):
+        """Of everything but the numbers of grouped heads, one of which must divide the other."""
+        arrays, options = float32_case(function, name, **SIZES)
+        sizes = {n for x in arrays.values() for n in x.shape}
+        symbols = SYMBOLS if function == "mha" else {n: f"n{n}" for n in sizes if n > 1}
+        scope = export.SymbolicScope()
+
+        def spec(x):
+            fixed = x.ndim - 3 if "enable_gqa" in options else None
+            shape = [str(n) if axis == fixed else symbols.get(n, str(n)) for axis, n in enumerate(x.shape)]
+            return jax.ShapeDtypeStruct(export.symbolic_shape(", ".join(shape), scope=scope), x.dtype)
+
+        specs = {argument: spec(x) for argument, x in arrays.items()}
+        expected = jax.jit(with_gradients(FUNCTIONS[function][0], options))(arrays)
+        if function == "mha":
+            options["embed_dim_to_check"] = specs["query"].shape[-1]  # as a program takes it from a shape
+        exported = export.export(jax.jit(with_gradients(FUNCTIONS[function][0], options)))(specs)
+        self.assert_close(exported.call(arrays), expected)
+
+    @pytest.mark.parametrize(
+        ("name", "axis"),
+        [
+            *(
+                (name, 0)
+                for name in ("masked rows", "mask of queries", "additive", "causal, more keys", "grouped, causal")
+            ),
+            *[("grouped", 0), ("grouped", 1), ("long", 1)],
+        ],
+    )
+    def test_sharded_sdpa(self, name, axis):
+        arrays, options = float32_case("sdpa", name)
+        self.assert_sharded("sdpa", arrays, options, {argument: axis for argument, x in arrays.items() if x.ndim > 2})
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "extra keys, masks",
+            "causal, but padding",
+            "static of another length, zero key",
+            "additive mask per head, without weights",
+        ],
+    )
+    def test_sharded_mha(self, name):
+        arrays, options = float32_case("mha", name)
+        batch = {"query": 1, "key": 1, "value": 1, "key_padding_mask": 0, "static_k": 0, "static_v": 0, "attn_mask": 0}
+        if arrays.get("attn_mask", np.empty(0)).ndim == 2:
+            del batch["attn_mask"]
+        self.assert_sharded("mha", arrays, options, batch)
+
+    def assert_sharded(self, function, arrays, options, axes):
+        """Compare with the axes of the arrays spread over two devices, on a mesh whose axes are explicit."""
+        run = jax.jit(with_gradients(FUNCTIONS[function][0], options))
+        mesh = jax.make_mesh((2,), ("spread",), axis_types=(AxisType.Explicit,))
+        expected = run(arrays)
+
+        def placed(argument, x):
+            spec = ["spread" if axis == axes.get(argument) else None for axis in range(x.ndim)]
+            return jax.device_put(x, NamedSharding(mesh, PartitionSpec(*spec)))
+
+        with set_mesh(mesh):
+            placed_arrays = {argument: placed(argument, x) for argument, x in arrays.items()}
+            outputs, gradients = run(placed_arrays)
+        self.assert_close((outputs, gradients), expected)
+        assert outputs[0].sharding.spec[axes["query"]] == "spread"
+        assert gradients["key"].sharding == placed_arrays["key"].sharding
+
+    @pytest.mark.parametrize(
+        ("function", "name"),
+        [
+            *(("sdpa", name) for name in ("masked rows", "additive, masked rows", "causal, more keys")),
+            ("mha", "extra keys, masks"),
+        ],
+    )
+    def test_no_nan_on_the_way(self, function, name):
+        arrays, options = float32_case(function, name)
+        run = with_gradients(FUNCTIONS[function][0], options)
+        error, _ = jax.jit(checkify.checkify(run, errors=checkify.nan_checks))(arrays)
+        error.throw()
+        with jax.disable_jit(), jax.debug_nans(True):
+            run({argument: jnp.asarray(x) for argument, x in arrays.items()})
+
+    @staticmethod
+    def assert_close(ours, expected):
+        """Compare within what fusing and contracting in another way does to sums that cancel."""
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2e-5, atol=2e-5), ours, expected)
+
+
+# id: what a program makes its queries and keys by, and what of, for them to be of the magnitude of x
+PRODUCERS = {
+    "product": (lambda x, w: x * 0.7, lambda x: x),
+    "quotient": (lambda x, w: x / 0.7, lambda x: x),
+    "traced product": (lambda x, w: x * w[0, 0], lambda x: x),
+    "square": (lambda x, w: x * x, lambda x: np.sqrt(np.abs(x))),
+    "exponential": (lambda x, w: 2.0**x * 0.7, lambda x: np.log2(np.abs(x))),
+    "matrix product": (lambda x, w: x @ w * 0.7, lambda x: x),
+}
+MAGNITUDES = [1e2, 1e4, 1e6, 1e8, 1e10]  # of the scores
+
+
+@pytest.mark.parametrize("producer", PRODUCERS)
+class TestInsidePrograms:
+    """After what a compiler computes twice, rounded and not: a score must be one number wherever it is used."""
+
+    @pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
+    @pytest.mark.parametrize("mask", [None, "bool", "float"])
+    def test_equal_keys_share_the_weight(self, producer, mask, dtype):
+        """Scores of one feature, so far apart that rounding them changes nothing, or equal because keys are."""
+        produce, source = PRODUCERS[producer]
+        rng = np.random.default_rng(0)
+        value, w, cotangent = (x.astype(dtype) for x in (normal(rng, 5, 3), np.array([[1.3]]), normal(rng, 4, 3)))
+        kept = np.ones((4, 5), bool)
+        kept[1] = kept[2, 3] = kept[3, 2:] = False
+        mask = {None: None, "bool": kept, "float": np.where(kept, 0, -INF)}[mask]
+
+        @jax.jit
+        def run(query, key, w):
+            attend = functools.partial(scaled_dot_product_attention, attn_mask=mask)
+            y, vjp = jax.vjp(attend, produce(query, w), produce(key, w), value)
+            return y, *vjp(cotangent)
+
+        for magnitude in MAGNITUDES:
+            query = source(magnitude**0.5 * np.array([[1.1], [-1.3], [0.7], [1.9]])).astype(dtype)
+            key = source(magnitude**0.5 * np.array([[1.7], [1.1], [0.3], [1.7], [1.1]])).astype(dtype)
+            arrays = {
+                "query": produce(np.float64(query), np.float64(w)),
+                "key": produce(np.float64(key), np.float64(w)),
+            }
+            arrays |= {"value": np.float64(value)} | ({} if mask is None else {"attn_mask": mask})
+            (exact,), gradients = torch_run(F.scaled_dot_product_attention, arrays, {}, [np.float64(cotangent)])
+            exact = [exact, *(gradients[side] for side in ("query", "key", "value"))]
+            sizes = [1, magnitude**0.5, magnitude**0.5, 1]  # of the terms, whose sums may cancel
+            relative = 1e-5 if dtype == np.float32 else 2**-6
+            for y, true, size in zip(run(query, key, w), exact, sizes, strict=True):
+                atol = relative * max(size, np.abs(true).max())
+                np.testing.assert_allclose(np.asarray(y, np.float64), true, rtol=0, atol=atol)
+
+    @pytest.mark.parametrize("features", [1, 2, 8])
+    def test_weights_sum_to_one(self, producer, features):
+        """So that values of 1 give 1, and no gradient; also where the program makes the mask too."""
+        produce, source = PRODUCERS[producer]
+        rng = np.random.default_rng(0)
+        w, ones = rng.integers(1, 4, (features, features)).astype(np.float32), np.ones((17, 1), np.float32)
+
+        @jax.jit
+        def run(query, key, mask, w):
+            y, vjp = jax.vjp(scaled_dot_product_attention, produce(query, w), produce(key, w), ones, mask * 0.7)
+            return y, vjp(jnp.ones_like(y))
+
+        for magnitude in MAGNITUDES:
+            query, key = (source(magnitude**0.5 * normal(rng, n, features)).astype(np.float32) for n in (9, 17))
+            y, gradients = run(query, key, (magnitude * normal(rng, 9, 17)).astype(np.float32), w)
+            np.testing.assert_allclose(y, 1, rtol=4e-7)
+            for dx in gradients[:2]:
+                np.testing.assert_allclose(dx, 0, atol=1e-5 * magnitude**0.5)
+
+
 def counting(function, calls):
     """Return the function, noting every call."""
 
@@ -620,6 +945,14 @@ class TestErrors:
     def test_sdpa_wrong_type(self, arrays, options, message):
         with pytest.raises(TypeError, match=f"^scaled_dot_product_attention: .*{message}"):
             scaled_dot_product_attention(*arrays, **options)
+
+    @pytest.mark.parametrize("true", [np.True_, np.array(True), jnp.array(True)], ids=repr)
+    def test_flags_that_are_no_python_values(self, true):
+        y = scaled_dot_product_attention(X, X, X, is_causal=true)
+        np.testing.assert_array_equal(y, scaled_dot_product_attention(X, X, X, is_causal=True))
+        np.testing.assert_array_equal(
+            *(multi_head_attention_forward(**mha_changed({"add_zero_attn": t}))[0] for t in (true, True))
+        )
 
     def test_traced_flags_and_probabilities(self):
         for argument, value in {"is_causal": True, "enable_gqa": False, "dropout_p": 0.1}.items():

@@ -31,6 +31,12 @@ def test_the_readme_table_is_the_catalogs():
     assert table == [(row.name, row.range, row.use_case, row.advantages) for row in CATALOG]
 
 
+def test_the_readme_names_the_oldest_releases_that_are_allowed():
+    bounds = dict(re.findall(r"(python|jax|numpy|torch)\W*>=([\d.]+)", (CHECKOUT / "pyproject.toml").read_text()))
+    oldest = "From Python {python}, jax {jax}, numpy {numpy} and torch {torch} on."
+    assert oldest.format(**bounds) in (CHECKOUT / "README.md").read_text()
+
+
 def test_the_api_reference_lists_each_public_function():
     listed = re.findall(r"^   (\w+)$", (CHECKOUT / "docs" / "api.md").read_text(), re.M)
     assert sorted(listed) == sorted(public())

@@ -23,6 +23,10 @@ PLAIN_GRADIENTS = PLAIN - {"tanh"}
 TINY = np.finfo(np.float32).tiny  # XLA flushes smaller numbers, in one formula and not in the other
 
 
+# What torch takes in its newer releases only (2.13 does not, 2.15 does), and jaxact with any.
+NEWER = {(name, dtype) for name in ("relu", "relu6", "hardtanh") for dtype in ("uint16", "uint32", "uint64")}
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("row", ROWS)
 def test_accepted_refused_and_returned_as_in_torch(row, dtype, x64):
@@ -30,10 +34,42 @@ def test_accepted_refused_and_returned_as_in_torch(row, dtype, x64):
     try:
         expected = torch_value(row, x).dtype
     except (RuntimeError, TypeError):  # NotImplementedError is a RuntimeError
+        if (row.name, dtype) in NEWER:
+            assert row.function(jnp.asarray(x), **row.parameters).dtype == dtype
+            return
         with pytest.raises(TypeError, match=f"^{row.name}: .*{dtype}"):
             row.function(jnp.asarray(x), **row.parameters)
     else:
         assert row.function(jnp.asarray(x), **row.parameters).dtype == expected
+
+
+BOUNDS = [(-1, 1), (-0.5, 2.7), (0, 300), (-1e10, 1e10), (100, 1e20), (2, np.inf), (-np.inf, 50.5)]
+
+
+@pytest.mark.parametrize("dtype", [dtype for dtype in DTYPES if "int" in dtype])
+class TestIntegersBetweenBounds:
+    """Bounds beyond the range of an integer dtype do not bind, as in torch 2.15: older releases refuse them."""
+
+    @pytest.mark.parametrize("bounds", BOUNDS, ids=str)
+    @pytest.mark.parametrize("kind", [lambda bound: bound, jnp.asarray], ids=["known", "traced"])
+    def test_hardtanh(self, dtype, bounds, kind, x64):
+        info = np.iinfo(dtype)
+        x = np.array([info.min, 0, 1, 2, 3, 100, info.max], dtype)
+        low, high = (end if np.isinf(end) else int(end) for end in bounds)
+        expected = [min(max(int(n), low), high) for n in x]
+        y = jax.jit(jaxact.hardtanh)(x, *map(kind, bounds)) if kind is jnp.asarray else jaxact.hardtanh(x, *bounds)
+        assert y.tolist() == expected
+
+    def test_relu_and_relu6(self, dtype, x64):
+        info = np.iinfo(dtype)
+        x = np.array([info.min, 0, 6, 7, info.max], dtype)
+        assert jaxact.relu(x).tolist() == [0, 0, 6, 7, info.max]
+        assert jaxact.relu6(x).tolist() == [0, 0, 6, 6, 6]
+
+    @pytest.mark.parametrize("beyond", [(-1e30, -1e25), (1e25, 1e30)], ids=str)
+    def test_bounds_that_leave_no_number(self, dtype, beyond):
+        with pytest.raises(OverflowError, match="hardtanh: the bounds must leave numbers of the input's dtype"):
+            jaxact.hardtanh(np.array([1], dtype), *beyond)
 
 
 def assert_rounded(y, expected, plain, scale=0.0):

@@ -103,14 +103,19 @@ class TestDim:
         with pytest.raises(TypeError, match=r"softmax\(\) missing .*'dim'"):
             jaxact.softmax(X)
 
-    @pytest.mark.parametrize("dim", [None, 0.0, True, "0", (0,)], ids=repr)
-    def test_no_int(self, dim):
-        with pytest.raises(TypeError, match=f"softmax: dim must be an int, .*got {re.escape(repr(dim))}"):
+    @pytest.mark.parametrize(
+        ("dim", "got"),
+        [(None, "None"), (0.0, "0.0"), (True, "True"), (np.True_, "True"), ("0", "'0'"), ((0,), "(0,)")],
+        ids=repr,
+    )
+    def test_no_int(self, dim, got):
+        with pytest.raises(TypeError, match=f"softmax: dim must be an int, got {re.escape(got)}"):
             jaxact.softmax(X, dim)
 
-    def test_not_hashable(self):
-        with pytest.raises(TypeError, match=r"softmax: dim cannot be a list, got \[0\]"):
-            jaxact.softmax(X, [0])
+    @pytest.mark.parametrize("dim", [[0], np.zeros(1, int)], ids=repr)
+    def test_not_hashable(self, dim):
+        with pytest.raises(TypeError, match=rf"softmax: dim cannot be a .*, got {re.escape(repr(dim))}"):
+            jaxact.softmax(X, dim)
 
     @pytest.mark.parametrize(("shape", "dim"), [((2,), 1), ((2,), -2), ((), 1), ((2, 3), 2), ((2, 3), -3)])
     def test_out_of_range(self, shape, dim):
@@ -121,9 +126,39 @@ class TestDim:
         with pytest.raises(TypeError, match=r"dim must be a Python value known when tracing.*static_argnames"):
             jax.jit(jaxact.softmax)(X, 0)
 
-    @pytest.mark.parametrize("dim", [np.int64(0), np.int32(-1)], ids=repr)
-    def test_numpy_integers_are_ints(self, dim):
+    @pytest.mark.parametrize("dim", [np.int64(0), np.int32(-1), np.array(0), jnp.array(-1), jnp.uint8(0)], ids=repr)
+    def test_integers_of_numpy_and_jax_are_ints(self, dim):
         np.testing.assert_array_equal(jaxact.softmax(X, dim), jaxact.softmax(X, 0))
+
+
+KEY = jax.random.key(0)
+FLAGS = {
+    "training": lambda flag: jaxact.rrelu(X, training=flag, key=KEY),
+    "hard": lambda flag: jaxact.gumbel_softmax(X, hard=flag, key=KEY),
+}
+
+
+@pytest.mark.parametrize("name", FLAGS)
+class TestFlags:
+    @pytest.mark.parametrize("kind", [np.bool_, np.array, jnp.array], ids=lambda kind: kind.__name__)
+    def test_booleans_of_numpy_and_jax_are_flags(self, name, kind):
+        draws = {flag: FLAGS[name](flag) for flag in (False, True)}
+        assert (draws[False] != draws[True]).any()
+        for flag, drawn in draws.items():
+            np.testing.assert_array_equal(FLAGS[name](kind(flag)), drawn)
+
+    @pytest.mark.parametrize("flag", [1, 1.0, None, "no", np.int64(1), jnp.array(1)], ids=repr)
+    def test_no_boolean(self, name, flag):
+        with pytest.raises(TypeError, match=f"{name} must be True or False, got "):
+            FLAGS[name](flag)
+
+    def test_no_single_boolean(self, name):
+        with pytest.raises(TypeError, match=rf"{name} .*got array\(\[ True\]\)"):
+            FLAGS[name](np.ones(1, bool))
+
+    def test_traced(self, name):
+        with pytest.raises(TypeError, match=f"{name} must be a Python value known when tracing.*static_argnames"):
+            jax.jit(FLAGS[name])(True)
 
 
 @pytest.mark.parametrize(

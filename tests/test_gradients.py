@@ -44,7 +44,8 @@ class TestGradients:
         assert_close(row, x, cotangent, gradient(row, x, cotangent), exact)
 
     def test_special_points(self, row):
-        x = shaped(row, special_points(row))
+        # as often as torch's vector code takes them: for the last few elements of an array it has other code
+        x = shaped(row, np.tile(special_points(row), 64))
         y = row.function(x, **row.parameters)
         cotangent = np.random.default_rng(1).standard_normal(y.shape).astype(np.float32)
         # at float32: a kink such as 0.1 is another number at float64

@@ -210,7 +210,7 @@ class TestIntegerParameters:
         [
             ("threshold", {"threshold": 1, "value": 300}),
             ("threshold", {"threshold": 1, "value": -1}),
-            ("hardtanh", {}),
+            ("hardtanh", {"min_val": -3, "max_val": -1}),
             ("hardtanh", {"min_val": 0.0, "max_val": NAN}),
         ],
     )

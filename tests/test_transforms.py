@@ -1,4 +1,4 @@
-"""Transforms: every function under every JAX transform, alone and nested, without retracing or leaks."""
+"""Transforms: every function under every JAX transform, alone and nested, without retracing."""
 
 import contextlib
 import functools
@@ -81,17 +81,16 @@ class TestTransforms:
             traces.append(None)
             return row.function(x, **row.parameters)
 
-        row.function(X, **row.parameters)
+        weak = jnp.full(X.shape, 1.5)
+        for x in (X, weak):
+            row.function(x, **row.parameters)
         with counted_compilations() as compilations:
-            row.function(X + 1, **row.parameters)
+            for x in (X, weak):
+                row.function(x + 1, **row.parameters)
+                row.function(x + 2, **row.parameters)
             f(X), f(X + 1)
         assert len(traces) == 1
         assert [name for name in compilations if row.name in name] == []
-
-    def test_no_leaked_tracers(self, row):
-        _, loss = applied(row)
-        with jax.checking_leaks():
-            jax.jit(jax.grad(loss))(X)
 
     @pytest.mark.parametrize("platform", ["cpu", "cuda", "rocm", "tpu"])
     def test_export(self, row, platform):

@@ -19,6 +19,9 @@ import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
+# A real parameter: a number or a 0-d array of the dtype of the array.
+Scalar = float | np.floating[Any] | np.integer[Any] | jax.Array
+
 # Coefficients, lowest power first: rows of the same name in benchmarks/coefficients.py, which derives them.
 # EXPM1: exp(r) - 1 = r + r^2 P(r) on |r| <= 0.3467, relative error 2^-25.8
 EXPM1 = (0.49999997, 0.16666543, 0.0416672, 0.008366538, 0.0013882524)
@@ -30,6 +33,8 @@ LOG2_E = 1.442695
 # integers up to 2^8 are exact.
 LN2_HIGH = 0.693145751953125
 LN2_LOW = 1.42860677e-6
+# The same to 2^-72, for float64.
+LOG2_E_DOUBLE, LN2_LOW_DOUBLE = 1.4426950408889634, 1.4286068203094173e-06
 # Added to a number below 2^22, this leaves the nearest integer in the low bits of the sum. The integer is
 # read from those bits, since XLA folds (x + ROUNDER) - ROUNDER to x.
 ROUNDER = 1.5 * 2.0**23
@@ -38,6 +43,25 @@ ROUNDER = 1.5 * 2.0**23
 def widened(x: jax.Array) -> jax.Array:
     """Return float16 and bfloat16 as float32, and others as they are."""
     return x.astype(jnp.float32) if x.dtype.itemsize == 2 else x
+
+
+def rounded(x: jax.Array) -> jax.Array:
+    """Return ``x`` as a number of its dtype has it, however the program before comes to it.
+
+    A compiler computes what several kernels need in each of them, and need not get the same numbers: it contracts a
+    product with a sum that follows, so that the product is rounded in one kernel and not in the other, and it drops a
+    conversion to a half and back. Where two results are subtracted and must cancel (a row and its maximum) that is
+    the whole difference. Contraction and conversion end at bits, and XLA sees through bits that are only read: so a
+    pattern is looked for that no computation gives, a signalling NaN, and replaced by another NaN.
+
+    Its gradient is zero: only for functions that carry a derivative rule.
+    """
+    info = jnp.finfo(x.dtype)
+    infinity = 2 ** (info.bits - 1) - 2**info.nmant
+    integer = np.dtype(f"uint{info.bits}").type
+    bits = lax.bitcast_convert_type(x, integer)
+    bits = jnp.where(bits == integer(infinity + 1), integer(infinity + 2 ** (info.nmant - 1)), bits)
+    return lax.bitcast_convert_type(bits, x.dtype)
 
 
 def polynomial(coefficients: Sequence[float], x: jax.Array) -> jax.Array:
@@ -80,6 +104,30 @@ def two_sum(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     return total, (a - (total - shadow)) + (b - shadow)
 
 
+def product_parts(x: jax.Array, factor: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return x * factor rounded, and its rounding error: the two add up to the exact product (Dekker, 1971).
+
+    An exponential turns what rounding costs its argument into a relative error, up to 44 ULP in float32: this is
+    for arguments of exponentials. Where |x * factor| > 2^11, the error counts as 0.
+    """
+    product = rounded(x * factor)
+    near = jnp.abs(product) < 2**11
+    (x_high, x_low), (high, low) = split(jnp.where(near, x, 0)), split(factor)
+    error = ((x_high * high - jnp.where(near, product, 0)) + x_high * low + x_low * high) + x_low * low
+    return product, error
+
+
+def centring(scalar: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return a power of two that moves a scalar to the middle of its dtype's range by a product, and its inverse.
+
+    Where the other factor is moved the other way, no part of either is lost below the normal numbers.
+    """
+    up = 2.0**64 if scalar.dtype == jnp.float32 else 2.0**500
+    small = jnp.abs(scalar) < 1
+    shift, inverse = jnp.where(small, up, 1 / up), jnp.where(small, 1 / up, up)
+    return shift.astype(scalar.dtype), inverse.astype(scalar.dtype)
+
+
 def split(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return the upper half of the significant bits of ``x`` and the rest: products of halves are exact.
 
@@ -116,35 +164,61 @@ exp.defjvps(lambda dx, y, x: dx * y)
 
 @jax.custom_jvp
 def scaled_exp(scale: jax.Array | float, x: jax.Array) -> jax.Array:
-    """Return scale * exp(x), also where exp(x) is too small for a normal number and the result is not.
+    """Return scale * exp(x) for x <= 88, also where exp(x) alone is too small for a normal number.
 
-    That holds for scales up to 2^8, and 0 is returned for scales below 2^-118.
+    The power of two is multiplied in two halves, each a normal number as long as the result may be one.
     """
-    power, rest = exp_parts(x, doublings=8)
-    return scale * 2.0**-8 * (1 + rest) * power
+    p, k = reduced_exp(jnp.maximum(x, -176 if x.dtype == jnp.float32 else -1418))
+    half = jnp.floor(0.5 * k)
+    part = scale * power_of_two(half)
+    return (part + part * p) * power_of_two(k - half)
 
 
 scaled_exp.defjvps(lambda ds, y, scale, x: ds * exp(x), lambda dx, y, scale, x: dx * y)
 
 
+def exp_of_sum(x: jax.Array, low: jax.Array) -> jax.Array:
+    """Return exp(x + low) for a small ``low``.
+
+    It has no gradient: for functions that carry a derivative rule.
+    """
+    power, rest = exp_parts(x, low)
+    return power * (1 + rest)
+
+
 @jax.custom_jvp
 def expm1(x: jax.Array) -> jax.Array:
     """Return exp(x) - 1, in float32 within 1.1 ULP for x <= 88.3 (above: 100)."""
-    if x.dtype != jnp.float32:
-        return jnp.expm1(x)
-    power, rest = exp_parts(x)
-    return (power - 1) + power * rest
+    return expm1_parts(x)
 
 
 expm1.defjvps(lambda dx, y, x: dx * exp(x))
 
 
-def one_plus_exp(x: jax.Array) -> jax.Array:
-    """Return 1 + exp(x): monotone, and rounded once where exp(x) < 2^24.
+def expm1_parts(x: jax.Array, low: jax.Array | None = None) -> jax.Array:
+    """Return exp(x + low) - 1 for a small ``low``.
 
     It has no gradient: for functions that carry a derivative rule.
     """
-    power, rest = exp_parts(x)
+    if x.dtype != jnp.float32:
+        y = jnp.expm1(x)
+        return y if low is None else y * (1 + low) + low
+    power, rest = exp_parts(x, low)
+    return (power - 1) + power * rest
+
+
+def one_plus_exp(x: jax.Array, low: jax.Array | None = None) -> jax.Array:
+    """Return 1 + exp(x + low) for a small ``low``: monotone, and rounded once where exp(x) < 2^24.
+
+    It has no gradient: for functions that carry a derivative rule.
+    """
+    if x.dtype != jnp.float32:
+        return 1 + jnp.exp(x) * (1 if low is None else 1 + low)
+    return one_plus(*exp_parts(x, low))
+
+
+def one_plus(power: jax.Array, rest: jax.Array) -> jax.Array:
+    """Return 1 + power * (1 + rest), the parts of an exponential, as :func:`one_plus_exp` does."""
     rest = power * rest
     return jnp.where(power < 2**24, (1 + power) + rest, power + (1 + rest))
 
@@ -184,6 +258,35 @@ def exp_parts(
     r = r - n * LN2_LOW if low is None else r + (low - n * LN2_LOW)
     power = lax.bitcast_convert_type((integer + np.int32(127 + doublings)) << 23, np.float32)
     return power, r + r * r * polynomial(EXPM1, r)
+
+
+def reduced_exp(high: jax.Array, low: jax.Array | float = 0.0) -> tuple[jax.Array, jax.Array]:
+    """Return p and the integer k with exp(high + low) = 2^k (1 + p), |p| <= 0.42.
+
+    k is the integer nearest to the argument over ln 2, and p = exp(r) - 1 for the rest r, |r| <= 0.3467. The
+    product k LN2_HIGH and its difference with ``high`` are exact.
+    """
+    k = lax.round((high + low) * LOG2_E_DOUBLE, lax.RoundingMethod.TO_NEAREST_EVEN)
+    r = (high - k * LN2_HIGH) + (low - k * LN2_LOW_DOUBLE)
+    if r.dtype != jnp.float32:
+        return jnp.expm1(r), k
+    return r + r * r * polynomial(EXPM1, r), k
+
+
+def power_of_two(k: jax.Array) -> jax.Array:
+    """Return 2^k for an integer k (of a float type) whose power is a normal number.
+
+    In the sum with 1.5 * 2^(digits) the lowest bits are those of the integer k + bias, which the shift moves to
+    where the exponent stands.
+    """
+    integer, digits, bias = (np.int32, 23, 127) if k.dtype == jnp.float32 else (np.int64, 52, 1023)
+    bits = lax.bitcast_convert_type(k + (1.5 * 2.0**digits + bias), integer)
+    return lax.bitcast_convert_type(lax.shift_left(bits, integer(digits)), k.dtype)
+
+
+def times_power(value: jax.Array | float, k: jax.Array) -> jax.Array:
+    """Return ``value`` * 2^k for -1086 <= k <= 0 (float32: -190), in two steps: 2^k may be below the normals."""
+    return value * power_of_two(k + 64) * 2.0**-64
 
 
 @jax.custom_jvp

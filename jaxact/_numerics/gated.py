@@ -17,15 +17,22 @@ Each function carries its derivative as a function, which carries the second der
 formula, which JAX differentiates further.
 """
 
+import functools
+from typing import Any
+
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax import lax
 
-from jaxact._numerics.elementary import EXPM1, LN2_HIGH, polynomial, split
-
-LOG2_E = 1.4426950408889634
-LN2_LOW = 1.4286068203094173e-06  # ln 2 - LN2_HIGH, to 2^-72
+from jaxact._numerics.elementary import (
+    exp,
+    polynomial,
+    power_of_two,
+    reduced_exp,
+    scaled_exp,
+    split,
+    times_power,
+)
+from jaxact._numerics.sigmoidal import complex_sigmoid, tanh
 
 # gelu's tanh form is x sigmoid(x (C1 + C2 x^2)), C1 = 2 sqrt(2 / pi), C2 = 0.044715 C1. The high parts have
 # 12 significant bits.
@@ -39,7 +46,7 @@ ZERO_HIGH, ZERO_LOW = 0.7517915368080139, -1.211444945855772e-08
 INV_SQRT_TAU = 0.3989422804014327  # 1 / sqrt(2 pi)
 
 # Where the left tails are 0, in float32 and in float64: of exp(-a), of gelu(-a), of gelu(-a) in the tanh form. Beyond,
-# nothing changes any more, and 2^k stays in the range that _power_of_two takes.
+# nothing changes any more, and 2^k stays in the range that power_of_two takes.
 EXP_END = (128.0, 750.0)
 GELU_END = (16.0, 38.7)
 GELU_TANH_END = (11.0, 21.5)
@@ -162,35 +169,6 @@ GELU_TANH_SLOPE = (
 )
 
 
-def _reduced_exp(high: jax.Array, low: jax.Array | float = 0.0) -> tuple[jax.Array, jax.Array]:
-    """Return p and the integer k with exp(high + low) = 2^k (1 + p), |p| <= 0.42.
-
-    k is the integer nearest to the argument over ln 2, and p = exp(r) - 1 for the rest r, |r| <= 0.3467. The
-    product k LN2_HIGH and its difference with ``high`` are exact.
-    """
-    k = lax.round((high + low) * LOG2_E, lax.RoundingMethod.TO_NEAREST_EVEN)
-    r = (high - k * LN2_HIGH) + (low - k * LN2_LOW)
-    if r.dtype != jnp.float32:
-        return jnp.expm1(r), k
-    return r + r * r * polynomial(EXPM1, r), k
-
-
-def _power_of_two(k: jax.Array) -> jax.Array:
-    """Return 2^k for an integer k (of a float type) whose power is a normal number.
-
-    In the sum with 1.5 * 2^(digits) the lowest bits are those of the integer k + bias, which the shift moves to
-    where the exponent stands.
-    """
-    integer, digits, bias = (np.int32, 23, 127) if k.dtype == jnp.float32 else (np.int64, 52, 1023)
-    bits = lax.bitcast_convert_type(k + (1.5 * 2.0**digits + bias), integer)
-    return lax.bitcast_convert_type(lax.shift_left(bits, integer(digits)), k.dtype)
-
-
-def _scaled(value: jax.Array | float, k: jax.Array) -> jax.Array:
-    """Return ``value`` * 2^k for -1086 <= k <= 0 (float32: -190), in two steps: 2^k may be below the normals."""
-    return value * _power_of_two(k + 64) * 2.0**-64
-
-
 def _size(x: jax.Array, end: tuple[float, float]) -> jax.Array:
     """Return |x|, at most the first end for float32, the second for float64."""
     return jnp.minimum(jnp.abs(x), end[0] if x.dtype == jnp.float32 else end[1])
@@ -209,10 +187,25 @@ def _reflected_derivative(x: jax.Array, left: jax.Array) -> jax.Array:
 # gelu: x Phi(x)
 
 
-def _gelu_second_derivative(x: jax.Array) -> jax.Array:
-    """Return (2 - x^2) phi(x)."""
-    w = jnp.clip(x, -40, 40) ** 2
-    return INV_SQRT_TAU * (2 - w) * jnp.exp(-w / 2)
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _times_density(coefficients: tuple[float, ...], x: jax.Array) -> jax.Array:
+    """Return P(x) phi(x), P a polynomial and phi the normal density: its derivative is (P'(x) - x P(x)) phi(x).
+
+    The power of two is multiplied last, so that the product leaves the normal numbers only where the result does.
+    """
+    a = _size(x, GELU_END)
+    p, k = _gauss(a)
+    value = INV_SQRT_TAU * polynomial(coefficients, jnp.copysign(a, x))
+    return times_power(value + value * p, k)
+
+
+@_times_density.defjvp
+def _times_density_jvp(coefficients: tuple[float, ...], primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    (x,), (dx,) = primals, tangents
+    derivative = [0.0, *(-c for c in coefficients)]
+    for n, c in enumerate(coefficients[1:]):
+        derivative[n] += (n + 1) * c
+    return _times_density(coefficients, x), dx * _times_density(tuple(derivative), x)
 
 
 @jax.custom_jvp
@@ -223,10 +216,10 @@ def gelu_derivative(x: jax.Array) -> jax.Array:
     slope = polynomial(GELU_SLOPE if x.dtype == jnp.float32 else GELU_SLOPE_64, t)
     value = ((ZERO_HIGH - a) + ZERO_LOW) * slope
     p, k = _gauss(a)
-    return _reflected_derivative(x, _scaled(value + value * p, k))
+    return _reflected_derivative(x, times_power(value + value * p, k))
 
 
-gelu_derivative.defjvps(lambda dx, y, x: dx * _gelu_second_derivative(x))
+gelu_derivative.defjvps(lambda dx, y, x: dx * _times_density((2.0, 0.0, -1.0), x))
 
 
 @jax.custom_jvp
@@ -246,7 +239,7 @@ def gelu(x: jax.Array) -> jax.Array:
     tail = polynomial(GELU_TAIL if x.dtype == jnp.float32 else GELU_TAIL_64, q - 1)
     p, k = _gauss(a)
     rest = tail + (p * tail + (p - error * (1 / 3 - 0.2125 * q)))
-    return _reflected(x, 0.25 * _scaled(-(q + q * rest), k))
+    return _reflected(x, 0.25 * times_power(-(q + q * rest), k))
 
 
 gelu.defjvps(lambda dx, y, x: dx * gelu_derivative(x))
@@ -255,7 +248,7 @@ gelu.defjvps(lambda dx, y, x: dx * gelu_derivative(x))
 def _gauss(a: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return p and k with exp(-a^2 / 2) = 2^k (1 + p), a^2 = h^2 + (a - h) (a + h) with h^2 exact."""
     h, rest = split(a)
-    return _reduced_exp(-0.5 * (h * h), -0.5 * (rest * (a + h)))
+    return reduced_exp(-0.5 * (h * h), -0.5 * (rest * (a + h)))
 
 
 # silu: x sigmoid(x); gelu's tanh form: x sigmoid(x (C1 + C2 x^2))
@@ -264,14 +257,14 @@ def _gauss(a: jax.Array) -> tuple[jax.Array, jax.Array]:
 def _silu_second_derivative(x: jax.Array) -> jax.Array:
     """Return sigmoid'(x) (2 - x tanh(x / 2))."""
     x = jnp.clip(x, -2000, 2000)
-    return _times_sigmoid_derivative(jnp.ones_like(x), x) * (2 - x * jnp.tanh(x / 2))
+    return _times_sigmoid_derivative(2 - x * tanh(0.5 * x), x)
 
 
 @jax.custom_jvp
 def silu_derivative(x: jax.Array) -> jax.Array:
     """Return s (1 + x (1 - s)) with s = sigmoid(x)."""
     a = _size(x, EXP_END)
-    return _reflected_derivative(x, _left_gate_derivative(-a, 1 - a, *_reduced_exp(a)))
+    return _reflected_derivative(x, _left_gate_derivative(-a, 1 - a, *reduced_exp(a)))
 
 
 silu_derivative.defjvps(lambda dx, y, x: dx * _silu_second_derivative(x))
@@ -280,7 +273,7 @@ silu_derivative.defjvps(lambda dx, y, x: dx * _silu_second_derivative(x))
 @jax.custom_jvp
 def _silu(x: jax.Array) -> jax.Array:
     a = _size(x, EXP_END)
-    return _reflected(x, _left_sigmoid(-a, *_reduced_exp(a)))
+    return _reflected(x, _left_sigmoid(-a, *reduced_exp(a)))
 
 
 _silu.defjvps(lambda dx, y, x: dx * silu_derivative(x))
@@ -288,17 +281,35 @@ _silu.defjvps(lambda dx, y, x: dx * silu_derivative(x))
 
 def silu(x: jax.Array) -> jax.Array:
     """Return x / (1 + exp(-x))."""
-    return _silu(x) if jnp.isrealobj(x) else x / (1 + jnp.exp(-x))
+    if jnp.isrealobj(x):
+        return _silu(x)
+    return jnp.where(x.real == -jnp.inf, -0.0, x) * complex_sigmoid(x)
 
 
+@jax.custom_jvp
 def _gelu_tanh_second_derivative(x: jax.Array) -> jax.Array:
-    """Return the derivative of s (1 + x v (1 - s)), s = sigmoid(z), v = dz/dx, z the cubic."""
+    """Return the derivative of s + x v s' with s = sigmoid(z), v = dz/dx, z the cubic: s' times the curvature."""
     x = jnp.clip(x, -50, 50)
+    return _times_sigmoid_derivative(_gelu_tanh_curvature(x), x * (C1 + C2 * x * x))
+
+
+def _gelu_tanh_curvature(x: jax.Array) -> jax.Array:
+    """Return 2 v + x v' - x v^2 tanh(z / 2)."""
     w = x * x
-    z = x * (C1 + C2 * w)
     v = C1 + 3 * C2 * w
-    curvature = 2 * C1 + 12 * C2 * w - x * v * v * jnp.tanh(z / 2)
-    return _times_sigmoid_derivative(jnp.ones_like(z), z) * curvature
+    return 2 * C1 + 12 * C2 * w - x * v * v * tanh(0.5 * x * (C1 + C2 * w))
+
+
+def _gelu_tanh_third_derivative(x: jax.Array) -> jax.Array:
+    """Return s' (c' - v tanh(z / 2) c) with the curvature c, of which s'' = -s' v tanh(z / 2)."""
+    x = jnp.clip(x, -50, 50)
+    curvature, change = jax.jvp(_gelu_tanh_curvature, (x,), (jnp.ones_like(x),))
+    w = x * x
+    z, v = x * (C1 + C2 * w), C1 + 3 * C2 * w
+    return _times_sigmoid_derivative(change - v * tanh(0.5 * z) * curvature, z)
+
+
+_gelu_tanh_second_derivative.defjvps(lambda dx, y, x: dx * _gelu_tanh_third_derivative(x))
 
 
 @jax.custom_jvp
@@ -307,7 +318,7 @@ def gelu_tanh_derivative(x: jax.Array) -> jax.Array:
     a = _size(x, GELU_TANH_END)
     high, low, (v, v_rest) = _gelu_tanh_argument(a)
     u, w = -a * (v + v_rest), (1 - a * v) - a * v_rest
-    left = _left_gate_derivative(u, w, *_reduced_exp(high, low))
+    left = _left_gate_derivative(u, w, *reduced_exp(high, low))
     if x.dtype == jnp.float32:
         distance = (GELU_TANH_ZERO_HIGH - a) + GELU_TANH_ZERO_LOW
         near = distance * polynomial(GELU_TANH_SLOPE, distance)
@@ -323,7 +334,7 @@ def gelu_tanh(x: jax.Array) -> jax.Array:
     """Return x (1 + tanh(u)) / 2 = x sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3)."""
     a = _size(x, GELU_TANH_END)
     high, low, _ = _gelu_tanh_argument(a)
-    return _reflected(x, _left_sigmoid(-a, *_reduced_exp(high, low)))
+    return _reflected(x, _left_sigmoid(-a, *reduced_exp(high, low)))
 
 
 gelu_tanh.defjvps(lambda dx, y, x: dx * gelu_tanh_derivative(x))
@@ -348,7 +359,7 @@ def _gelu_tanh_argument(a: jax.Array) -> tuple[jax.Array, jax.Array, tuple[jax.A
 
 def _left_sigmoid(x: jax.Array, p: jax.Array, k: jax.Array) -> jax.Array:
     """Return x / (1 + e) for e = 2^k (1 + p) >= 1, as x / (1 + (2^-k + p)) * 2^-k."""
-    return _scaled(x / (1 + (_scaled(1.0, -k) + p)), -k)
+    return times_power(x / (1 + (times_power(1.0, -k) + p)), -k)
 
 
 def _left_gate_derivative(u: jax.Array, w: jax.Array, p: jax.Array, k: jax.Array) -> jax.Array:
@@ -358,8 +369,8 @@ def _left_gate_derivative(u: jax.Array, w: jax.Array, p: jax.Array, k: jax.Array
     """
     denominator, error = _left_denominator(p, k)
     r = 1 / denominator
-    us = u * _scaled(r, -k)
-    return _scaled(r * (w - (us + error * r * (w - 2 * us))), -k)
+    us = u * times_power(r, -k)
+    return times_power(r * (w - (us + error * r * (w - 2 * us))), -k)
 
 
 def _left_denominator(p: jax.Array, k: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -367,7 +378,7 @@ def _left_denominator(p: jax.Array, k: jax.Array) -> tuple[jax.Array, jax.Array]
 
     The bound never acts; without it XLA simplifies (1 + rest) - 1 to rest.
     """
-    rest = _scaled(1.0, -k) + p
+    rest = times_power(1.0, -k) + p
     denominator = jnp.maximum(1 + rest, 0.5)
     return denominator, rest - (denominator - 1)
 
@@ -378,13 +389,13 @@ def _left_denominator(p: jax.Array, k: jax.Array) -> tuple[jax.Array, jax.Array]
 def _mish_second_derivative(x: jax.Array) -> jax.Array:
     """Return g' (2 + x (1 - s - 2 g s)) with the gate g = tanh(softplus(x)) and s = sigmoid(x)."""
     x = jnp.clip(x, -2000, 2000)
-    t = jnp.exp(-jnp.abs(x))
+    t = exp(-jnp.abs(x))
     negative = x < 0
     d = jnp.where(negative, 2 + t * (2 + t), 1 + 2 * t * (1 + t))
     gate = jnp.where(negative, t * (2 + t), 1 + 2 * t) / d
-    gate_derivative = 4 * t * (1 + t) * jnp.where(negative, 1, t) / (d * d)
     s = jnp.where(negative, t, 1) / (1 + t)
-    return gate_derivative * (2 + x * (1 - s - 2 * gate * s))
+    factor = 4 * (1 + t) * jnp.where(negative, 1, t) / (d * d) * (2 + x * (1 - s - 2 * gate * s))
+    return scaled_exp(factor, -jnp.abs(x))
 
 
 @jax.custom_jvp
@@ -396,8 +407,8 @@ def mish_derivative(x: jax.Array) -> jax.Array:
     count twice and are taken off again.
     """
     a = _size(x, EXP_END)
-    p, k = _reduced_exp(-a)
-    power = _scaled(1.0, k)
+    p, k = reduced_exp(-a)
+    power = times_power(1.0, k)
     t = power + power * p
     negative = x < 0
     constant = jnp.where(negative, 2.0, 1.0)
@@ -409,7 +420,7 @@ def mish_derivative(x: jax.Array) -> jax.Array:
     right = 2 * t * t * (2 * a * (1 + t) - d)
     value = jnp.where(negative, left, right) / (d * d + 2 * d * error)
     value = jnp.maximum(value, -1e4)  # the bound never acts: see gelu
-    left = _scaled(value + value * p, k)
+    left = times_power(value + value * p, k)
     if x.dtype == jnp.float32:
         distance = (MISH_ZERO_HIGH - a) + MISH_ZERO_LOW
         near = distance * polynomial(MISH_SLOPE, distance)
@@ -429,13 +440,13 @@ def mish(x: jax.Array) -> jax.Array:
     (1 + 2 b) + p (2 + 2 b + p): sums with a largest term that is exact.
     """
     a = _size(x, EXP_END)
-    p, k = _reduced_exp(a)
-    b = jnp.maximum(_scaled(1.0, -k), 0)  # the bound never acts: it keeps XLA from taking b b as 2^2c 2^-128
+    p, k = reduced_exp(a)
+    b = jnp.maximum(times_power(1.0, -k), 0)  # the bound never acts: it keeps XLA from taking b b as 2^2c 2^-128
     negative = x < 0
     rest = b * b / jnp.where(negative, 4 * p + (4 + 2 * b), 0.5 * ((1 + 2 * b) + p * ((2 + 2 * b) + p)))
     rest += jnp.where(negative, p + 0.5 * b, 0)
     value = jnp.maximum(jnp.where(negative, -a, x) / (1 + rest), -1e4)  # the bound never acts: see gelu
-    return jnp.where(negative, _scaled(value, -k), value)
+    return jnp.where(negative, times_power(value, -k), value)
 
 
 mish.defjvps(lambda dx, y, x: dx * mish_derivative(x))
@@ -454,7 +465,7 @@ def _shrunk(value: jax.Array, n: jax.Array) -> jax.Array:
     largest = -jnp.finfo(value.dtype).minexp
     for _ in range(3):
         step = jnp.minimum(n, largest)
-        value, n = value * _power_of_two(-step), n - step
+        value, n = value * power_of_two(-step), n - step
     return value
 
 
@@ -462,7 +473,7 @@ def _shrunk(value: jax.Array, n: jax.Array) -> jax.Array:
 def _times_sigmoid_derivative(a: jax.Array, b: jax.Array) -> jax.Array:
     """Return a sigmoid'(b) = a m / (2^-k + m)^2 * 2^-k, where exp(|b|) = 2^k m, m = 1 + p."""
     _, high = _glu_ends(b)
-    p, k = _reduced_exp(jnp.minimum(jnp.abs(b), high))
+    p, k = reduced_exp(jnp.minimum(jnp.abs(b), high))
     denominator, error = _left_denominator(p, jnp.minimum(k, 100))  # 2^-100 is nothing beside 1 + p
     gate = (1 + p) / (denominator * denominator + 2 * denominator * error)
     return jnp.where(jnp.isinf(b), a * 0, _shrunk(0.5 * a * gate, k - 1))  # a * gate may overflow
@@ -470,7 +481,7 @@ def _times_sigmoid_derivative(a: jax.Array, b: jax.Array) -> jax.Array:
 
 _times_sigmoid_derivative.defjvps(
     lambda da, y, a, b: da * _times_sigmoid_derivative(jnp.ones_like(b), b),
-    lambda db, y, a, b: -db * jnp.tanh(b / 2) * _times_sigmoid_derivative(a, b),
+    lambda db, y, a, b: -db * tanh(0.5 * b) * _times_sigmoid_derivative(a, b),
 )
 
 
@@ -481,10 +492,10 @@ def glu(a: jax.Array, b: jax.Array) -> jax.Array:
     With exp(-b) = 2^k (1 + p), n = max(k, 0) and m = min(k, 0), it is a / (1 + 2^m (2^-n + p)) * 2^-n.
     """
     low, high = _glu_ends(b)
-    p, k = _reduced_exp(jnp.clip(-b, -low, high))
+    p, k = reduced_exp(jnp.clip(-b, -low, high))
     n = jnp.maximum(k, 0)
-    power = _power_of_two(k - n)
-    denominator = 1 + power * (_scaled(1.0, jnp.maximum(-n, -100)) + p)  # 2^-100 is nothing beside 1 + p
+    power = power_of_two(k - n)
+    denominator = 1 + power * (times_power(1.0, jnp.maximum(-n, -100)) + p)  # 2^-100 is nothing beside 1 + p
     half = (jnp.abs(a) > 1).astype(a.dtype)  # the quotient of a large a may overflow before it is shrunk
     # The gate of -inf is exactly 0, so that an infinite a times it is NaN.
     return jnp.where(b == -jnp.inf, a * 0, _shrunk(a * (1 - 0.5 * half) / denominator, n - half))

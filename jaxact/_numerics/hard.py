@@ -18,8 +18,8 @@ hardsigmoid.defjvps(lambda dx, y, x: jnp.where((x > -3) & (x < 3), dx / 6, 0))
 
 @jax.custom_jvp
 def hardswish_derivative(x: jax.Array) -> jax.Array:
-    """Return (2 x + 3) / 6 between -3 and 3, whose sum is exact near its zero; 0 below, 1 above and at NaN."""
-    return jnp.where((x > -3) & (x < 3), (2 * x + 3) / 6, jnp.where(x <= -3, 0, jnp.ones_like(x)))
+    """Return (2 x + 3) / 6 between -3 and 3, whose sum is exact near its zero; 0 below, 1 above."""
+    return jnp.where(x <= -3, 0, jnp.where(x >= 3, 1, (2 * x + 3) / 6))
 
 
 hardswish_derivative.defjvps(lambda dx, y, x: jnp.where((x > -3) & (x < 3), dx / 3, 0))

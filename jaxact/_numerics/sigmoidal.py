@@ -1,11 +1,11 @@
 """Kernels of the sigmoidal family.
 
-Derivatives come from what decays, exp(-|x|) or 1 - tanh |x|, and keep the digits of their tails. Complex
-arrays take the textbook formulas, which JAX differentiates itself.
+Derivatives come from what decays, exp(-|x|) or 1 - tanh |x|, and keep the digits of their tails.
 """
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxact._numerics.elementary import exp, exp_parts, one_plus_exp, polynomial, split, widened, with_sign
 
@@ -47,7 +47,7 @@ TANHSHRINK_DOUBLE = (
 
 def sigmoid(x: jax.Array) -> jax.Array:
     """Return 1 / (1 + exp(-x))."""
-    return _sigmoid(x) if jnp.isrealobj(x) else 1 / (1 + jnp.exp(-x))
+    return _sigmoid(x) if jnp.isrealobj(x) else complex_sigmoid(x)
 
 
 @jax.custom_jvp
@@ -67,25 +67,62 @@ def sigmoid_derivative(x: jax.Array) -> jax.Array:
 
 
 _sigmoid.defjvps(lambda dx, y, x: dx * sigmoid_derivative(x))
-sigmoid_derivative.defjvps(lambda dx, y, x: dx * -tanh(0.5 * x) * y)
+sigmoid_derivative.defjvps(lambda dx, y, x: dx * (-tanh(0.5 * x) * y))
+
+
+@jax.custom_jvp
+def _complex_tanh(z: jax.Array) -> jax.Array:
+    """Return the hyperbolic tangent; on the imaginary axis its real part is 0, at infinity and NaN too (C99, G.6)."""
+    y = jnp.tanh(z)
+    return lax.complex(jnp.where(z.real == 0, z.real, y.real), y.imag)
+
+
+_complex_tanh.defjvps(lambda dz, y, z: dz * (1 - y * y))
+
+
+@jax.custom_jvp
+def complex_sigmoid(z: jax.Array) -> jax.Array:
+    """Return 1 / (1 + exp(-z)), on the left t / (1 + t) with t = exp(z), which does not overflow."""
+    t = _decay(z)
+    return jnp.where(z.real < 0, t, 1) / (1 + t)
+
+
+@jax.custom_jvp
+def _complex_sigmoid_derivative(z: jax.Array) -> jax.Array:
+    """Return t / (1 + t)^2, which exp(z) and exp(-z) both give as t."""
+    t = _decay(z)
+    return t / ((1 + t) * (1 + t))
+
+
+def _decay(z: jax.Array) -> jax.Array:
+    """Return exp(z), or exp(-z) on the right half of the plane; infinitely far it is 0, at any angle."""
+    size = jnp.exp(-jnp.abs(z.real))
+    angle = jnp.where(jnp.isinf(z.real), 0, jnp.where(z.real < 0, z.imag, -z.imag))
+    return lax.complex(size * jnp.cos(angle), size * jnp.sin(angle))
+
+
+complex_sigmoid.defjvps(lambda dz, y, z: dz * _complex_sigmoid_derivative(z))
+_complex_sigmoid_derivative.defjvps(lambda dz, y, z: dz * (-_complex_tanh(lax.complex(0.5 * z.real, 0.5 * z.imag)) * y))
 
 
 def tanh(x: jax.Array) -> jax.Array:
     """Return the hyperbolic tangent."""
-    return _tanh(x) if jnp.isrealobj(x) else jnp.tanh(x)
+    return _tanh(x) if jnp.isrealobj(x) else _complex_tanh(x)
 
 
 @jax.custom_jvp
 def _tanh(x: jax.Array) -> jax.Array:
     """Return x + x^3 P(x^2) near 0 and elsewhere 1 - (1 - tanh |x|), mirrored.
 
-    For float16 and bfloat16 it is XLA's in float32, whose errors are far below their rounding.
+    For float16 and bfloat16 it is XLA's in float32, whose errors are far below their rounding; near 0 it is XLA's in
+    float64.
     """
-    if x.dtype != jnp.float32:
+    if x.dtype.itemsize == 2:
         return jnp.tanh(widened(x))
     size = jnp.abs(x)
-    w = x * x
-    near = size + size * (w * polynomial(TANH, w))
+    inner = jnp.minimum(size, 1)
+    w = inner * inner
+    near = inner + inner * (w * polynomial(TANH, w)) if x.dtype == jnp.float32 else jnp.tanh(size)
     far = 1 - _tanh_tail(size)
     return with_sign(jnp.where(size <= 0.55, near, far), x)
 
@@ -99,21 +136,26 @@ def _tanh_tail(size: jax.Array) -> jax.Array:
     return 2 / ((1 + power) + power * rest)
 
 
-@jax.custom_jvp
 def tanh_derivative(x: jax.Array) -> jax.Array:
-    """Return tanh'(x) = q (1 - q / 4), q = 4 / (1 + exp(2 |x|)): never 1 - y^2, which is 0 for |x| > 9.
+    """Return tanh'(x): never 1 - y^2, which is 0 for |x| > 9."""
+    return 2.0**-4 * _raised_tanh_derivative(x)
 
-    The denominator is halved twice, so that q is a normal number as long as tanh'(x) is. Beyond size = 44.4, where
-    it no longer is, it stays in float32.
+
+@jax.custom_jvp
+def _raised_tanh_derivative(x: jax.Array) -> jax.Array:
+    """Return 16 tanh'(x) = q (1 - q / 64), q = 64 / (1 + exp(2 |x|)).
+
+    Raised, it is a normal number as long as the second and third derivatives, its multiples, are. Beyond size = 45.8
+    (356.4 in float64), where it no longer is, it stays.
     """
-    size = jnp.minimum(jnp.abs(x), 44.4 if x.dtype == jnp.float32 else jnp.inf)
-    power, rest = exp_parts(2 * size, doublings=-2, bounded=True)
-    q = 1 / ((0.25 + power) + power * rest)
-    return q * (1 - 0.25 * q)
+    size = jnp.minimum(jnp.abs(x), 45.8 if x.dtype == jnp.float32 else 356.4)
+    power, rest = exp_parts(2 * size, doublings=-6, bounded=True)
+    q = 1 / ((2.0**-6 + power) + power * rest)
+    return q * (1 - 2.0**-6 * q)
 
 
 _tanh.defjvps(lambda dx, y, x: widened(dx) * tanh_derivative(widened(x)))
-tanh_derivative.defjvps(lambda dx, y, x: dx * -2 * tanh(x) * y)
+_raised_tanh_derivative.defjvps(lambda dx, y, x: dx * (-2 * tanh(x) * y))
 
 
 def softsign(x: jax.Array) -> jax.Array:
@@ -138,9 +180,19 @@ def softsign_derivative(x: jax.Array) -> jax.Array:
     return r * r
 
 
+@jax.custom_jvp
+def tanhshrink_derivative(x: jax.Array) -> jax.Array:
+    """Return tanhshrink'(x) = tanh(x)^2."""
+    y = _tanh(x)
+    return y * y
+
+
+tanhshrink_derivative.defjvps(lambda dx, y, x: dx * (2.0**-3 * _tanh(x) * _raised_tanh_derivative(x)))
+
+
 def tanhshrink(x: jax.Array) -> jax.Array:
     """Return x - tanh(x)."""
-    return _tanhshrink(x) if jnp.isrealobj(x) else x - jnp.tanh(x)
+    return _tanhshrink(x) if jnp.isrealobj(x) else x - _complex_tanh(x)
 
 
 @jax.custom_jvp
@@ -163,9 +215,3 @@ def _tanhshrink(x: jax.Array) -> jax.Array:
 
 
 _tanhshrink.defjvps(lambda dx, y, x: dx * tanhshrink_derivative(x))
-
-
-def tanhshrink_derivative(x: jax.Array) -> jax.Array:
-    """Return tanhshrink'(x) = tanh(x)^2."""
-    y = _tanh(x)
-    return y * y

@@ -1,0 +1,209 @@
+"""The activations as their definitions have them, in mpmath at any precision, with their derivatives.
+
+Names and parameters are jaxact's. Nothing here is arranged against cancellation: precision does that. Derivatives
+come from the definitions by the rules of calculus, which a `Jet` follows through each step.
+"""
+
+from mpmath import mp, mpf
+
+# The digits to compute with, ever more until 20 digits of the result stay as they are. A result that still is 0 in
+# the end is one: no digits are left of, say, 1 + exp(-700), but the smallest normal float64 is 2e-308.
+DIGITS = (30, 60, 150, 400)
+# Beyond all floats, mpmath takes long for an exponential that is as good as 0 or infinity.
+FAR = mpf(10) ** 320
+
+
+class Jet:
+    """A number with its first and second derivative by something that it depends on."""
+
+    def __init__(self, value, first=0, second=0):
+        self.orders = (value, first, second)
+
+    def through(self, value, first, second):
+        """Return a function of the number, from that function's value and derivatives there: the chain rule."""
+        _, du, ddu = self.orders
+        return Jet(value, first * du, second * du * du + first * ddu)
+
+    def __add__(self, other):
+        return Jet(*(a + b for a, b in zip(self.orders, _jet(other).orders, strict=True)))
+
+    def __neg__(self):
+        return Jet(*(-a for a in self.orders))
+
+    def __sub__(self, other):
+        return self + -other
+
+    def __rsub__(self, other):
+        return -self + other
+
+    def __mul__(self, other):
+        (u, du, ddu), (v, dv, ddv) = self.orders, _jet(other).orders
+        return Jet(u * v, du * v + u * dv, ddu * v + 2 * du * dv + u * ddv)
+
+    def __rtruediv__(self, other):
+        r = 1 / self.orders[0]
+        return self.through(r, -r * r, 2 * r**3) * other
+
+    def __truediv__(self, other):
+        return self * (1 / _jet(other))
+
+    def __abs__(self):
+        return -self if self < 0 else self
+
+    def __lt__(self, other):
+        return self.orders[0] < _jet(other).orders[0]
+
+    def __gt__(self, other):
+        return self.orders[0] > _jet(other).orders[0]
+
+    __radd__, __rmul__ = __add__, __mul__
+
+
+def _jet(number):
+    return number if isinstance(number, Jet) else Jet(mpf(number))
+
+
+def exp(x):
+    return x.through(*[_exp(x.orders[0])] * 3)
+
+
+def _exp(value):
+    return mp.exp(max(-FAR, min(value, FAR)))
+
+
+def log1p(x):
+    r = 1 / (1 + x.orders[0])
+    return x.through(mp.log1p(x.orders[0]), r, -r * r)
+
+
+def tanh(x):
+    y, slope = mp.tanh(x.orders[0]), mp.sech(x.orders[0]) ** 2
+    return x.through(y, slope, -2 * y * slope)
+
+
+def erfc(x):
+    value = x.orders[0]
+    slope = -2 / mp.sqrt(mp.pi) * _exp(-value * value)
+    near = max(-(10**5), min(value, 10**5))  # as far out as mpmath computes it, and as floats tell it from 0 and 2
+    return x.through(mp.erfc(near), slope, -2 * value * slope)
+
+
+def relu(x):
+    return max(x, 0)
+
+
+def relu6(x):
+    return min(max(x, 0), 6)
+
+
+def leaky_relu(x, negative_slope=0.01):
+    return x if x > 0 else negative_slope * x
+
+
+def prelu(x, weight=0.25):
+    return leaky_relu(x, weight)
+
+
+def threshold(x, threshold, value):
+    return x if x > threshold else value
+
+
+def elu(x, alpha=1.0):
+    return x if x > 0 else alpha * (exp(x) - 1)
+
+
+def selu(x):
+    scale, alpha = mpf("1.0507009873554804934193349852946"), mpf("1.6732632423543772848170429916717")
+    return scale * elu(x, alpha)
+
+
+def celu(x, alpha=1.0):
+    return x if x > 0 else alpha * (exp(x / alpha) - 1)
+
+
+def softplus(x, beta=1.0, threshold=20.0):
+    return x if beta * x > threshold else log1p(exp(beta * x)) / beta
+
+
+def logsigmoid(x):
+    return -log1p(exp(-x))
+
+
+def sigmoid(x):
+    return 1 / (1 + exp(-x))
+
+
+def softsign(x):
+    return x / (1 + abs(x))
+
+
+def tanhshrink(x):
+    return x - tanh(x)
+
+
+def silu(x):
+    return x * sigmoid(x)
+
+
+def gelu(x, approximate="none"):
+    if approximate == "tanh":  # x (1 + tanh(u)) / 2
+        return x * sigmoid(2 * mp.sqrt(2 / mp.pi) * (x + mpf("0.044715") * x * x * x))
+    return x / 2 * erfc(-x / mp.sqrt(2))
+
+
+def mish(x):
+    return x * tanh(log1p(exp(x)))
+
+
+def hardtanh(x, min_val=-1.0, max_val=1.0):
+    return min(max(x, min_val), max_val)
+
+
+def hardsigmoid(x):
+    return relu6(x + 3) / 6
+
+
+def hardswish(x):
+    return x * relu6(x + 3) / 6
+
+
+def hardshrink(x, lambd=0.5):
+    return x if abs(x) > lambd else 0
+
+
+def softshrink(x, lambd=0.5):
+    return x - max(min(x, lambd), -lambd)
+
+
+def value(function, x, **parameters):
+    """Return the exact value at the float x, to 20 digits and more."""
+    return derivatives(function, x, (0,), **parameters)[0]
+
+
+def derivative(function, x, **parameters):
+    """Return the exact derivative at the float x, which is no kink, to 20 digits and more."""
+    return derivatives(function, x, (1,), **parameters)[0]
+
+
+def derivatives(function, x, orders=(0, 1, 2), by=None, **parameters):
+    """Return the exact derivatives at the float x, which is no kink, to 20 digits and more.
+
+    Those at an infinity are those at 2^4000, which round to the limits.
+
+    Args:
+        function: One of the functions here.
+        x: The float.
+        orders: Which to return: 0 is the value, 1 and 2 are the first and the second derivative.
+        by: The parameter to differentiate by, x if there is none.
+        parameters: The parameters.
+    """
+    x = mpf(float(x)) if mp.isfinite(float(x)) else mpf(2) ** 4000 * (1 if x > 0 else -1)
+    arguments = {by: Jet(mpf(parameters[by]), 1)} if by else {}
+    results = [mpf(0)] * len(orders)
+    for digits in DIGITS:
+        with mp.workdps(digits):
+            jet = _jet(function(Jet(x, 0 if by else 1), **parameters | arguments))
+            before, results = results, [mpf(jet.orders[order]) for order in orders]
+            if all(abs(a - b) < abs(b) / 10**20 for a, b in zip(before, results, strict=True)):
+                break
+    return results
