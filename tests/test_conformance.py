@@ -112,7 +112,7 @@ BROKEN = {
         torch.nn.functional.gelu,
         jax.nn.gelu,
         np.float32([-np.inf]),
-        "exact np.float64(0.0)",
+        "exact np.float64(-0.0)",
     ),
     "a number at NaN": ("relu", torch.relu, jnp.nan_to_num, np.float32([np.nan]), "torch's np.float32(nan)"),
     "a tail": ("gelu", torch.nn.functional.gelu, lossy_gelu, np.float32([-9.0]), "exact np.float64(-1.0"),
