@@ -242,18 +242,34 @@ FOR_ALL = 4
 
 
 def readme(data: Record) -> str:
-    """Return what the README says of the figures: a table of PyTorch's inputs, and one of the reports."""
+    """Return what the README says of the figures: a table of PyTorch's inputs, and which reports are right."""
     counts = [totals([entry for entry in data["samples"] if entry["dtype"] == dtype]) for dtype in COLUMNS]
     everything = totals(data["samples"])
     lines = [["", *COLUMNS, "all dtypes"], ["---"] + ["---:"] * (len(COLUMNS) + 1)]
     for number, (row, keys) in enumerate(ROWS.items()):
         figures = [sum(count[key] for key in keys) for count in (*counts, everything)]
         lines.append([row, *(f"{figure:,}" for figure in figures[:-1]), f"{figures[-1]:,}" if number < FOR_ALL else ""])
-    lines += [[], ["report", "of", "the library", "exact", "jaxact"], ["---"] * 2 + ["---:"] * 3]
-    for found in data["reports"]:
-        numbers = (f"{float(found[key]):.4g}" for key in ("theirs", "exact", "jaxact"))
-        lines.append([found["numbers"], _told(found), *numbers])
-    return "".join(f"| {' | '.join(line)} |\n" if line else "\n" for line in lines)
+    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    versions = ", ".join(f"{name} {version}" for name, version in data["versions"].items() if name != "python")
+    wrong, right = (_issues(data["reports"], key) for key in ("reproduced", "right"))
+    return (
+        f"Found on {data['date']} with {versions}:\n\n{table}\n"
+        f"Reports that are true of these releases: {wrong}.\nRight in jaxact: {right}.\n"
+    )
+
+
+def _issues(reports: list[Record], key: str) -> str:
+    """Return the numbers of the reports for all of whose results something holds, a repository after the other."""
+    verdicts: dict[tuple[str, str], bool] = {}
+    for found in reports:
+        repository, _, numbers = found["numbers"].partition(" ")
+        for number in numbers.split(", "):
+            verdicts[repository, number] = verdicts.get((repository, number), True) and found[key]
+    by_repository: dict[str, list[str]] = {}
+    for (repository, number), holds in verdicts.items():
+        if holds:
+            by_repository.setdefault(repository, []).append(number)
+    return "; ".join(f"{repository} {', '.join(numbers)}" for repository, numbers in by_repository.items())
 
 
 # The command line
@@ -267,19 +283,21 @@ def main(
 ) -> None:
     """Run the tests of others through jaxact; exit with 1 if it is not right somewhere."""
     console = Console(width=None if sys.stdout.isatty() else 160)
-    jax.config.update("jax_enable_x64", True)
+    full = not (functions or dtypes or quick)
     if only_report:
         data = json.loads(DATA.read_text())
     else:
+        jax.config.update("jax_enable_x64", True)
         names = _names(functions, BY_NAME, "function")
         chosen = _names(dtypes, QUICK_DTYPES if quick else DTYPES, "type")
         progress = track(names, "PyTorch's inputs", console=console, transient=True)
         samples = [tally for name in progress for tally in tallies(name, chosen, quick)]
         tables = [validate(table, dtype) for table in IN_NUMPY for dtype in ("float32", "float64")]
         data = record(names, samples, tables, [conformance_reports.find(report) for report in REPORTS])
+        if full:
+            DATA.write_text(json.dumps(data, indent=1) + "\n")
     show(data, console)
-    if not (functions or dtypes or quick):
-        DATA.write_text(json.dumps(data, indent=1) + "\n")
+    if full:
         console.print(readme(data), highlight=False, soft_wrap=True, markup=False)
     failures = misses(data)
     for line in failures:

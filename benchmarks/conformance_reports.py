@@ -9,12 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import exact as mathematics
 import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-from conformance_samples import mathematics
-from mpmath import mp, mpf
 from reference import BOUNDS, SUBNORMAL_BOUND, ulp
 
 import jaxact
@@ -124,11 +123,7 @@ def of_one_number(numbers: str, library: str, name: str, order: int, x: float, d
         return to_numpy(y.detach())[:1].astype(np.float64)
 
     def in_mpmath() -> Array:
-        if np.isinf(x):
-            return np.array(np.inf * float(mathematics.value(getattr(mathematics, name), np.sign(x) * 1e300)))
-        with mp.workdps(mathematics.DIGITS[-1]):
-            function = getattr(mathematics, name)
-            return np.array(float(mp.diff(lambda t: function(t, **parameters), mpf(float(x)), order)))
+        return np.array(float(mathematics.derivatives(getattr(mathematics, name), x, (order,), **parameters)[0]))
 
     return Report(
         numbers,
