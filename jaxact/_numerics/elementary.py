@@ -256,14 +256,12 @@ def exp_parts(
     bits = lax.bitcast_convert_type(ratio + ROUNDER, np.int32)
     integer = bits - np.float32(ROUNDER).view(np.int32)
     n = integer.astype(np.float32)
-    power = lax.bitcast_convert_type((integer + np.int32(127 + doublings)) << 23, np.float32)
     r = x - n * LN2_HIGH
-    if low is None:
-        r = r - n * LN2_LOW
-        return power, r + r * r * polynomial(EXPM1, r)
-    low = low - n * LN2_LOW
-    total = r + low
-    return power, r + (low + total * total * polynomial(EXPM1, total))  # r is exact, and not rounded once more
+    reduced = r - n * LN2_LOW if low is None else r + (low - n * LN2_LOW)
+    power = lax.bitcast_convert_type((integer + np.int32(127 + doublings)) << 23, np.float32)
+    rest = reduced * reduced * polynomial(EXPM1, reduced)
+    # r is exact here: where it is the argument that counts, it is not rounded before the last sum.
+    return power, reduced + rest if low is None else r + ((low - n * LN2_LOW) + rest)
 
 
 def reduced_exp(high: jax.Array, low: jax.Array | float = 0.0) -> tuple[jax.Array, jax.Array]:
