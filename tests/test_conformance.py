@@ -18,7 +18,6 @@ import torch
 import typer
 
 import jaxact
-from jaxact.catalog import BY_NAME
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "benchmarks"))
@@ -47,21 +46,6 @@ def test_numpys_tables(table, dtype, x64):
 def test_public_reports(report, x64):
     found = reports.find(report)
     assert found.right, found
-
-
-# What the command has found, as it is committed
-
-
-def test_nothing_was_missed():
-    data = json.loads(conformance.DATA.read_text())
-    assert conformance.misses(data) == []
-    ran = {entry["name"] for entry in data["samples"]}
-    assert ran | data["without"].keys() == set(BY_NAME)
-    assert {name for name in BY_NAME if conformance.why_without(name)} == data["without"].keys()
-
-
-def test_the_readme_has_the_figures():
-    assert conformance.readme(json.loads(conformance.DATA.read_text())) in (ROOT / "README.md").read_text()
 
 
 def test_the_command_fails_where_something_is_missed(tmp_path, monkeypatch, capsys):
