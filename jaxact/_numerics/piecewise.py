@@ -78,5 +78,5 @@ def softshrink(x: jax.Array, lambd: Scalar) -> jax.Array:
 
 softshrink.defjvps(
     lambda dx, y, x, lambd: jnp.where((x < -lambd) | (x > lambd), dx, 0),
-    lambda dlambd, y, x, lambd: jnp.where(x > lambd, -dlambd, jnp.where(x < -lambd, dlambd, 0)),
+    lambda dlambd, y, x, lambd: jnp.where(x > lambd, -dlambd, jnp.where(x < -lambd, dlambd, 0)).astype(x.dtype),
 )
