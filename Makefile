@@ -8,7 +8,7 @@ PYTEST_FLAGS ?= -n 2 -q
 TOGETHER := $(PYTEST_FLAGS) -m 'not timing'
 APART := -q -m timing
 
-# What XLA has compiled for the tests is kept: the second run of them, on the wheel, finds it there.
+# What XLA has compiled for the tests is kept, and found by the next run of them.
 export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/build/compiled
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
 export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES := -1
@@ -20,7 +20,7 @@ SOURCES := $(shell find jaxact interop -name '*.py')
 check: .venv/installed  ## cross-check the activations against the installed PyTorch
 	$(BIN)/jaxact check
 
-test: lint types test-checkout test-wheel  ## everything that must hold before a change lands
+test: lint types test-wheel  ## everything that must hold before a change lands
 
 lint: .venv/installed
 	$(BIN)/ruff check .
@@ -31,11 +31,11 @@ types: .venv/installed
 	rm -rf build/types && mkdir -p build/types && cp -r jaxact build/types/ && cp -r interop build/types/jaxact/
 	$(BIN)/mypy build/types/jaxact
 
-test-checkout: .venv/installed
+test-checkout: .venv/installed  ## the same tests on the checkout, without a wheel
 	$(BIN)/pytest $(TOGETHER)
 	$(BIN)/pytest $(APART)
 
-# The same tests against the wheel, from outside the checkout, so that what was not packaged is missed.
+# The tests are run on what users install, from outside the checkout, so that what was not packaged is missed.
 test-wheel: .venv-wheel/installed
 	cd .venv-wheel && bin/python -c "import jaxact; assert '.venv-wheel' in jaxact.__file__, jaxact.__file__"
 	cd .venv-wheel && bin/python -m pytest $(TOGETHER) -c $(CHECKOUT)/pyproject.toml $(CHECKOUT)/tests
@@ -65,7 +65,7 @@ accuracy: .venv/installed  ## every float through every function that has change
 bench: .venv/installed  ## speed beside torch and jax.nn: some ten minutes on a quiet machine
 	$(BIN)/python benchmarks/speed.py
 
-conformance: .venv/installed  ## PyTorch's own test inputs, NumPy's tables and public reports: some twenty minutes
+conformance: .venv/installed  ## PyTorch's own test inputs, NumPy's tables and public reports: more than an hour
 	$(BIN)/python benchmarks/conformance.py
 
 .venv/installed: pyproject.toml constraints.txt

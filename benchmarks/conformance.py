@@ -60,12 +60,13 @@ def tallies(name: str, dtypes: list[str], quick: bool) -> list[Tally]:
     if bool(operations) == (why_without(name) is not None):
         known = f"; it was known that {why_without(name)}" if operations else ""
         return [Tally(name, "", misses=[f"{name}: torch {torch.__version__} has {len(operations)} OpInfos{known}"])]
-    return [
-        conformance_samples.conform(operation, name, dtype, quick)
-        for operation in operations
-        for dtype in conformance_samples.dtypes(operation)
-        if dtype in dtypes
-    ]
+    found = []
+    for operation in operations:
+        for dtype in conformance_samples.dtypes(operation):
+            if dtype in dtypes:
+                found.append(conformance_samples.conform(operation, name, dtype, quick))
+                jax.clear_caches()  # a program for every shape: kept, they exceed the mappings Linux grants
+    return found
 
 
 def why_without(name: str) -> str | None:
