@@ -198,6 +198,15 @@ POLYNOMIALS = (
         weight=lambda w: mp.sqrt(w) * w / mp.tanh(mp.sqrt(w)),
     ),
     Polynomial(
+        name="TANH_DOUBLE",
+        where="sigmoidal: tanh(x) = x + x^3 P(x^2), |x| <= 0.55",
+        function=_tanh_tail,
+        interval=(0, 0.55**2),
+        degree=10,
+        weight=lambda w: mp.sqrt(w) * w / mp.tanh(mp.sqrt(w)),
+        dtype=np.float64,
+    ),
+    Polynomial(
         name="TANHSHRINK",
         where="sigmoidal: x - tanh(x) = (x^3 + x^3 P(x^2)) / 4, |x| <= 1",
         function=lambda w: -4 * _tanh_tail(w) - 1,
