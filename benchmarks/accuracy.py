@@ -205,16 +205,28 @@ def run_strata(keys: list[report.Key], jobs: int, console: Console) -> list[repo
 
 
 def in_parallel(
-    function: Callable[..., Any], tasks: dict[Any, tuple[Any, ...]], jobs: int, console: Console
+    function: Callable[..., Any],
+    tasks: dict[Any, tuple[Any, ...]],
+    jobs: int,
+    console: Console,
+    per_process: int | None = None,
 ) -> Iterator[tuple[Any, Any]]:
-    """Yield each task with what the function returns at its arguments, as they are done by several processes."""
+    """Yield each task with what the function returns at its arguments, as they are done by several processes.
+
+    Args:
+        function: What to run.
+        tasks: Its arguments for each task, a tuple that begins with words to show.
+        jobs: How many processes run at a time.
+        console: Where to show the progress.
+        per_process: How many tasks a process does before another takes its place; None for any number.
+    """
     if not tasks:
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     context = multiprocessing.get_context("spawn")
     with (
         Progress(*columns, TimeRemainingColumn(), console=console) as progress,
-        ProcessPoolExecutor(jobs, mp_context=context) as pool,
+        ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=per_process) as pool,
     ):
         bar = progress.add_task("", total=len(tasks))
         futures = {pool.submit(function, *arguments): task for task, arguments in tasks.items()}
@@ -222,7 +234,7 @@ def in_parallel(
             for future in as_completed(futures):
                 task = futures[future]
                 yield task, future.result()
-                progress.update(bar, advance=1, description=f"{task[0]} {task[1]}")
+                progress.update(bar, advance=1, description=" ".join(task[:2]))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -3,9 +3,10 @@
 ``python benchmarks/conformance.py`` runs PyTorch's own test inputs for every function that its test suite describes,
 at every dtype, output and gradient (``conformance_samples.py``); NumPy's validation tables; and public reports of
 wrong results of ``jax.nn`` and PyTorch (``conformance_reports.py``). It prints what came of it and a line for each
-miss, writes the figures to ``benchmarks/results/conformance.json``, and exits with 1 if there is a miss. ``--quick``
-runs a few of PyTorch's samples only; it and a choice of functions or dtypes only print. ``--report`` prints the
-figures that are written, and the lines of the README made of them.
+miss, writes the figures to ``benchmarks/results/conformance.json``, each function's as it is done, and exits with 1 if
+there is a miss. ``--functions`` runs some functions and puts their figures in the place of the old ones. ``--quick``
+runs a few of PyTorch's samples; it and a choice of dtypes only print. ``--report`` prints the figures that are
+written, and the lines of the README made of them.
 """
 
 import csv
@@ -13,6 +14,7 @@ import dataclasses
 import datetime
 import json
 import math
+import os
 import platform
 import sys
 from collections import Counter
@@ -26,7 +28,7 @@ import jax
 import numpy as np
 import torch
 import typer
-from accuracy import _names
+from accuracy import _names, in_parallel
 from conformance_reports import REPORTS, Finding
 from conformance_samples import DTYPES, QUICK_DTYPES, WITHOUT, Tally
 from reference import BOUNDS, ulp
@@ -54,8 +56,9 @@ IN_NUMPY: dict[str, tuple[str, Callable[[Array], Array]]] = {
 # PyTorch's samples
 
 
-def tallies(name: str, dtypes: list[str], quick: bool) -> list[Tally]:
+def tallies(name: str, dtypes: list[str], quick: bool = False) -> list[Tally]:
     """Run PyTorch's inputs for a function at dtypes; that there are none is a miss, unless it is known why."""
+    jax.config.update("jax_enable_x64", True)
     operations = conformance_samples.operations(name)
     if bool(operations) == (why_without(name) is not None):
         known = f"; it was known that {why_without(name)}" if operations else ""
@@ -65,7 +68,7 @@ def tallies(name: str, dtypes: list[str], quick: bool) -> list[Tally]:
         for dtype in conformance_samples.dtypes(operation):
             if dtype in dtypes:
                 found.append(conformance_samples.conform(operation, name, dtype, quick))
-                jax.clear_caches()  # a program for every shape: kept, they exceed the mappings Linux grants
+                jax.clear_caches()  # a program for every shape: kept, they exceed the mappings Linux grants a process
     return found
 
 
@@ -142,19 +145,24 @@ def validate(table: str, dtype: str) -> Validation:
 # The figures
 
 
-def record(names: list[str], samples: list[Tally], tables: list[Validation], reports: list[Finding]) -> Record:
+def versions() -> dict[str, str]:
+    """Return the versions of what is compared."""
+    return {
+        "jaxact": jaxact.__version__,
+        "jax": jax.__version__,
+        "torch": torch.__version__.partition("+")[0],
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def record(samples: list[Record], tables: list[Validation], reports: list[Finding]) -> Record:
     """Return all figures as data."""
     return {
         "date": datetime.date.today().isoformat(),
-        "versions": {
-            "jaxact": jaxact.__version__,
-            "jax": jax.__version__,
-            "torch": torch.__version__.partition("+")[0],
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-        "samples": [dataclasses.asdict(tally) for tally in samples],
-        "without": {name: reason for name in names if (reason := why_without(name))},
+        "versions": versions(),
+        "samples": sorted(samples, key=lambda entry: list(BY_NAME).index(entry["name"])),
+        "without": {name: reason for name in BY_NAME if (reason := why_without(name))},
         "tables": [_as_json(table) for table in tables],
         "reports": [_as_json(found) for found in reports],
     }
@@ -280,30 +288,47 @@ def main(
     functions: Annotated[str, typer.Option(help="Only these functions, separated by commas.")] = "",
     dtypes: Annotated[str, typer.Option("--dtype", help="Only these types, separated by commas.")] = "",
     quick: Annotated[bool, typer.Option(help="Only a few samples, in float32 and bfloat16.")] = False,
+    jobs: Annotated[int, typer.Option(help="How many processes to use.")] = os.cpu_count() or 1,
     only_report: Annotated[bool, typer.Option("--report", help="Print the figures that are written.")] = False,
 ) -> None:
     """Run the tests of others through jaxact; exit with 1 if it is not right somewhere."""
     console = Console(width=None if sys.stdout.isatty() else 160)
-    full = not (functions or dtypes or quick)
+    names = _names(functions, BY_NAME, "function")
+    chosen = _names(dtypes, QUICK_DTYPES if quick else DTYPES, "type")
+    kept = not (dtypes or quick or only_report)
     if only_report:
         data = json.loads(DATA.read_text())
     else:
         jax.config.update("jax_enable_x64", True)
-        names = _names(functions, BY_NAME, "function")
-        chosen = _names(dtypes, QUICK_DTYPES if quick else DTYPES, "type")
-        progress = track(names, "PyTorch's inputs", console=console, transient=True)
-        samples = [tally for name in progress for tally in tallies(name, chosen, quick)]
         tables = [validate(table, dtype) for table in IN_NUMPY for dtype in ("float32", "float64")]
-        data = record(names, samples, tables, [conformance_reports.find(report) for report in REPORTS])
-        if full:
-            DATA.write_text(json.dumps(data, indent=1) + "\n")
+        found = [conformance_reports.find(report) for report in REPORTS]
+        data = record(samples_to_keep(names) if kept else [], tables, found)
+        if quick:
+            done = ((name, tallies(name, chosen, quick)) for name in track(names, console=console, transient=True))
+        else:
+            tasks = {(name,): (name, chosen) for name in names}
+            done = in_parallel(tallies, tasks, jobs, console, per_process=1)
+        for _, samples in done:
+            data = record([*data["samples"], *map(dataclasses.asdict, samples)], tables, found)
+            if kept:
+                DATA.write_text(json.dumps(data, indent=1) + "\n")
     show(data, console)
-    if full:
+    if kept or only_report:
         console.print(readme(data), highlight=False, soft_wrap=True, markup=False)
     failures = misses(data)
     for line in failures:
         console.print(line, style="red", highlight=False, soft_wrap=True, markup=False)
     raise typer.Exit(1 if failures else 0)
+
+
+def samples_to_keep(names: list[str]) -> list[Record]:
+    """Return the figures of the functions that are not among these, which must be of the installed releases."""
+    if set(names) == set(BY_NAME) or not DATA.exists():
+        return []
+    data = json.loads(DATA.read_text())
+    if data["versions"] != versions():
+        raise typer.BadParameter(f"the figures are those of {data['versions']}: run all functions, or choose --dtype")
+    return [entry for entry in data["samples"] if entry["name"] not in names]
 
 
 if __name__ == "__main__":
