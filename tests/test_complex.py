@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from mpmath import mp, mpc
 
 import jaxact
 from oracle import names, torch_call
@@ -74,3 +75,39 @@ def test_infinities_as_c99_has_them():
     assert at_the_pole.real == 0
     assert np.isnan(at_the_pole.imag)
     assert complex(jaxact.sigmoid(jnp.complex64(complex(INF, INF)))) == 1
+
+
+EXACT = {
+    "softsign": (lambda z: z / (1 + abs(z)), None),
+    "tanhshrink": (lambda z: z - mp.tanh(z), lambda z: mp.tanh(z) ** 2),
+    "tanh": (mp.tanh, lambda z: mp.sech(z) ** 2),
+    "sigmoid": (lambda z: 1 / (1 + mp.exp(-z)), lambda z: mp.exp(-z) / (1 + mp.exp(-z)) ** 2),
+}
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("name", EXACT)
+def test_digits_near_zero_and_on_the_way_to_one(name, dtype, x64):
+    """Where a difference of nearly equal numbers would lose them."""
+    value, derivative = EXACT[name]
+    z = np.outer(np.geomspace(1e-8, 1.3, 40), np.exp(1j * np.linspace(0, 2 * np.pi, 23))).ravel().astype(dtype)
+    functions = {value: getattr(jaxact, name)}
+    if derivative is not None:
+        functions[derivative] = jax.grad(getattr(jaxact, name), holomorphic=True)
+    for exact, ours in functions.items():
+        with mp.workdps(60):
+            expected = np.array([complex(exact(mpc(w.real, w.imag))) for w in z.astype(np.complex128)])
+        np.testing.assert_array_less(abs(np.asarray(jax.vmap(ours)(z)) / expected - 1), TOLERANCES[dtype])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+def test_softsign_outwards_and_around(dtype, x64):
+    """Its derivative is 1 / (1 + |z|)^2 outwards and 1 / (1 + |z|) around; torch's sum keeps the larger one."""
+    sizes = np.array([0.0, 1e-30, 1e-3, 1.0, 1e5])
+    directions = np.array([1, 1j, -1, 0.6 - 0.8j, -0.8 + 0.6j], dtype)
+    z = np.outer(sizes, directions).astype(dtype)
+    u = np.broadcast_to(directions, z.shape).astype(dtype)
+    for turn, exact in ((1, 1 / (1 + sizes) ** 2), (1j, 1 / (1 + sizes))):
+        _, tangent = jax.jvp(jaxact.softsign, (z,), (jnp.asarray(turn * u, dtype),))
+        along = np.asarray(tangent / (turn * u), np.complex128).real
+        np.testing.assert_allclose(along, np.broadcast_to(exact[:, None], z.shape), rtol=TOLERANCES[dtype])

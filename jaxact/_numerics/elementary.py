@@ -69,7 +69,7 @@ def polynomial(coefficients: Sequence[float], x: jax.Array) -> jax.Array:
 
     Args:
         coefficients: The coefficients, lowest power first.
-        x: Where, float32 or float64.
+        x: Where, floats or complex numbers.
     """
     *rest, highest = coefficients
     result = jnp.full_like(x, highest)

@@ -3,6 +3,8 @@
 Derivatives come from what decays, exp(-|x|) or 1 - tanh |x|, and keep the digits of their tails.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -57,6 +59,9 @@ TANHSHRINK_DOUBLE = (
     1.0533928449315904e-06,
     -1.0064162068076732e-07,
 )
+
+# TANHSHRINK_NUMERATOR: z cosh(z) - sinh(z) = z^3 P(z^2), to the terms below 2^-53 of the first on |z| < 1
+TANHSHRINK_NUMERATOR = tuple(2 * k / math.factorial(2 * k + 1) for k in range(1, 10))
 
 
 def sigmoid(x: jax.Array) -> jax.Array:
@@ -174,7 +179,7 @@ _raised_tanh_derivative.defjvps(lambda dx, y, x: dx * (-2 * tanh(x) * y))
 
 def softsign(x: jax.Array) -> jax.Array:
     """Return x / (1 + |x|)."""
-    return _softsign(x) if jnp.isrealobj(x) else x / (1 + jnp.abs(x)).astype(x.dtype)
+    return _softsign(x) if jnp.isrealobj(x) else _complex_softsign(x)
 
 
 @jax.custom_jvp
@@ -195,6 +200,23 @@ def softsign_derivative(x: jax.Array) -> jax.Array:
 
 
 @jax.custom_jvp
+def _complex_softsign(z: jax.Array) -> jax.Array:
+    """Return z / (1 + |z|): outwards its derivative is (1 / (1 + |z|))^2, and around 1 / (1 + |z|)."""
+    return z / (1 + jnp.abs(z)).astype(z.dtype)
+
+
+def _complex_softsign_tangent(dz: jax.Array, y: jax.Array, z: jax.Array) -> jax.Array:
+    size = jnp.abs(z)
+    outwards = jnp.where(size == 0, 1, z / size.astype(z.dtype))
+    turned = jnp.conj(outwards) * dz
+    r = 1 / (1 + size)
+    return outwards * lax.complex(r * r * turned.real, r * turned.imag)
+
+
+_complex_softsign.defjvps(_complex_softsign_tangent)
+
+
+@jax.custom_jvp
 def tanhshrink_derivative(x: jax.Array) -> jax.Array:
     """Return tanhshrink'(x) = tanh(x)^2."""
     y = _tanh(x)
@@ -206,7 +228,7 @@ tanhshrink_derivative.defjvps(lambda dx, y, x: dx * (_tanh(x) * (2.0**-3 * _rais
 
 def tanhshrink(x: jax.Array) -> jax.Array:
     """Return x - tanh(x)."""
-    return _tanhshrink(x) if jnp.isrealobj(x) else x - _complex_tanh(x)
+    return _tanhshrink(x) if jnp.isrealobj(x) else _complex_tanhshrink(x)
 
 
 @jax.custom_jvp
@@ -229,3 +251,19 @@ def _tanhshrink(x: jax.Array) -> jax.Array:
 
 
 _tanhshrink.defjvps(lambda dx, y, x: dx * tanhshrink_derivative(x))
+
+
+@jax.custom_jvp
+def _complex_tanhshrink(z: jax.Array) -> jax.Array:
+    """Return z - tanh(z), near 0 as (z cosh(z) - sinh(z)) / cosh(z), whose numerator is z^3 times a short series."""
+    square = z * z
+    near = z * (square * polynomial(TANHSHRINK_NUMERATOR, square)) / jnp.cosh(z)
+    return jnp.where(jnp.abs(z) < 1, near, z - _complex_tanh(z))
+
+
+def _complex_tanhshrink_tangent(dz: jax.Array, y: jax.Array, z: jax.Array) -> jax.Array:
+    root = _complex_tanh(z)
+    return dz * (root * root)
+
+
+_complex_tanhshrink.defjvps(_complex_tanhshrink_tangent)
