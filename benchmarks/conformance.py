@@ -187,7 +187,18 @@ def _told(found: Record) -> str:
     return f"{found['what']}, {found['dtype']}"
 
 
-COUNTS = ("samples", "refused", "outputs", "gradients", "numbers", "nearer", "farther", "torch_wrong", "jaxact_wrong")
+COUNTS = (
+    "samples",
+    "refused",
+    "outputs",
+    "gradients",
+    "numbers",
+    "unjudged",
+    "nearer",
+    "farther",
+    "torch_wrong",
+    "jaxact_wrong",
+)
 
 
 def totals(samples: list[Record]) -> Counter[str]:
@@ -242,12 +253,13 @@ ROWS = {
     "outputs and gradients": ("outputs", "gradients"),
     "not right in jaxact": ("misses",),
     "numbers in them": ("numbers",),
+    "of these left open, for mpmath would take too long": ("unjudged",),
     "where PyTorch is farther from exact": ("nearer",),
     "where jaxact is farther from exact": ("farther",),
     "NaN or 0 in PyTorch where the exact one is neither": ("torch_wrong",),
     "NaN or 0 in jaxact where the exact one is neither": ("jaxact_wrong",),
 }
-FOR_ALL = 4
+FOR_ALL = 5
 
 
 def readme(data: Record) -> str:

@@ -87,10 +87,13 @@ EXACT = {
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize("name", EXACT)
-def test_digits_near_zero_and_on_the_way_to_one(name, dtype, x64):
+def test_digits_near_zero_at_poles_and_far_out(name, dtype, x64):
     """Where a difference of nearly equal numbers would lose them."""
     value, derivative = EXACT[name]
-    z = np.outer(np.geomspace(1e-8, 1.3, 40), np.exp(1j * np.linspace(0, 2 * np.pi, 23))).ravel().astype(dtype)
+    near = np.outer(np.geomspace(1e-8, 1.3, 40), np.exp(1j * np.linspace(0, 2 * np.pi, 23))).ravel()
+    poles = near[abs(near) > 1e-2] + (1j * np.pi if name == "sigmoid" else 0.5j * np.pi)
+    out = np.add.outer([-30, -8.5, 3, 12, 25], 1j * np.linspace(-7, 7, 20)).ravel()
+    z = np.concatenate([near, out] if name == "tanhshrink" else [near, poles, out]).astype(dtype)
     functions = {value: getattr(jaxact, name)}
     if derivative is not None:
         functions[derivative] = jax.grad(getattr(jaxact, name), holomorphic=True)
