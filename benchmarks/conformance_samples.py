@@ -377,7 +377,7 @@ def exactly(call: Call, order: str, x: Array) -> Array:
             long = torch.from_numpy(np.full(1024, point)).to(call.dtype)
             what = "output 0" if order == "forward" else f"gradient of {call.first}"
             multiple = 1.0 if order == "forward" else float(cotangent((1024,))[0])
-            first = run_torch(call.replaced(**{call.first: long}))[what][:1]
+            first = run_torch(call.replaced(**{call.first: long}))[what][:1].astype(x.dtype)
             (result,) = (first.view(first.real.dtype) / multiple).view(first.dtype)  # part by part, for an infinity
         results[key] = result
     return np.array([results[point.tobytes()] for point in x])
