@@ -66,6 +66,8 @@ MIXED = {"glu", "softmax", "softmin", "log_softmax", "scaled_dot_product_attenti
 # How many numbers of an array mpmath is asked for at most: torch's arrays have up to a million. Half are those where
 # jaxact is farthest from torch, and half are spread evenly over the others.
 MOST = 2000
+# A multiple of how many numbers torch's code for long arrays takes at a time.
+VECTOR = 64
 NEIGHBOURS = 8
 COMPLEX_BOUNDS = {"forward": 8.0, "derivative": 16.0}
 
@@ -470,7 +472,8 @@ class Comparison:
         bound = BOUNDS[str(jnp.finfo(self.ours.dtype).dtype)][self.order]
         ours, theirs = self.ulps
         if np.iscomplexobj(self.ours):
-            bound, theirs = COMPLEX_BOUNDS[self.order], np.max(theirs, initial=0.0, where=np.isfinite(theirs))
+            farthest = np.max(theirs, initial=0.0, where=np.isfinite(theirs))
+            bound, theirs = COMPLEX_BOUNDS[self.order], np.maximum(theirs, farthest)
         right = (ours <= np.maximum(bound, 2 * theirs)) | (self.error <= self.forgiven)
         right |= (np.abs(self.exact) < tiny) & (self.error <= SUBNORMAL_BOUND * tiny)
         right |= self.unjudged
@@ -534,7 +537,7 @@ def judge(call: Call, theirs: Results, ours: Results, tally: Tally) -> None:
         if error is None and result.dtype.kind not in "biu":
             with np.errstate(all="ignore"):
                 comparison = compared(call, what, ours[what], result, exact[what])
-                error = _off(comparison, call.x) or _other_zero(comparison, call.x)
+                error = _off(comparison, call.x) or _other_zero(comparison, call)
                 tally.unjudged += int(np.count_nonzero(comparison.unjudged))
                 if exact[what].dtype != result.dtype:
                     tally.add(comparison)
@@ -567,16 +570,20 @@ def _off(c: Comparison, x: Array) -> str | None:
     )
 
 
-def _other_zero(c: Comparison, x: Array) -> str | None:
-    """Return what to say where a value is not the zero that torch has at both precisions."""
+def _other_zero(c: Comparison, call: Call) -> str | None:
+    """Return what to say where a value is not the zero that torch has at both precisions, and in long arrays."""
     if not c.alone or c.order != "forward" or np.iscomplexobj(c.ours):
         return None
     ours, theirs, exact = (np.signbit(y.astype(np.float64)) for y in (c.ours, c.theirs, c.exact))
     other = (c.ours == 0) & (c.theirs == 0) & (c.exact == 0) & (ours != theirs) & (exact == theirs)
+    if other.any() and definition(call) is not None:
+        long = torch.from_numpy(np.repeat(call.x[other].astype(np.float64), VECTOR)).to(call.dtype)
+        again = run_torch(call.replaced(**{call.first: long}))["output 0"][::VECTOR]
+        other[other] = np.signbit(again.astype(np.float64)) != ours[other]
     if not other.any():
         return None
     where = _first(other)
-    return f"{list(where)} at {x[where]!r} is {c.ours[where]!r}, torch's {c.theirs[where]!r}"
+    return f"{list(where)} at {call.x[where]!r} is {c.ours[where]!r}, torch's {c.theirs[where]!r}"
 
 
 def _first(mask: Mask) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ import torch
 import typer
 
 import jaxact
+from jaxact.catalog import BY_NAME
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "benchmarks"))
@@ -47,6 +48,35 @@ def test_numpys_tables(table, dtype, x64):
 def test_public_reports(report, x64):
     found = reports.find(report)
     assert found.right, found
+
+
+# What the command has found, as it is committed
+
+
+def test_nothing_was_missed():
+    data = json.loads(conformance.DATA.read_text())
+    assert conformance.misses(data) == []
+    ran = {entry["name"] for entry in data["samples"]}
+    assert ran | data["without"].keys() == set(BY_NAME)
+    assert {name for name in BY_NAME if conformance.why_without(name)} == data["without"].keys()
+
+
+def test_the_readme_has_the_figures():
+    assert conformance.readme(json.loads(conformance.DATA.read_text())) in (ROOT / "README.md").read_text()
+
+
+def test_what_mpmath_is_asked_for():
+    """The farthest from torch, and others from all over."""
+    error = np.random.default_rng(0).uniform(5, 9, 10_000)
+    error[[17, 4_000]] = 1e6, np.inf
+    doubtful = np.arange(10_000) % 2 == 1
+    chosen = samples._chosen(doubtful, error)
+    assert np.count_nonzero(chosen) == samples.MOST
+    assert not chosen[~doubtful].any()
+    assert chosen[17]
+    assert not chosen[4_000]
+    assert np.count_nonzero(chosen[:5_000]) > samples.MOST / 3
+    assert samples._chosen(doubtful[:100], error[:100]).tolist() == doubtful[:100].tolist()
 
 
 def test_the_command_fails_where_something_is_missed(x64, tmp_path, monkeypatch, capsys):
