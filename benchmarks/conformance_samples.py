@@ -502,7 +502,7 @@ def compared(call: Call, what: str, ours: Array, theirs: Array, exact: Array) ->
             exact[chosen] = exactly(call, order, call.x[chosen].astype(exact.dtype)) * multiple[chosen]
             unjudged = doubtful & ~chosen
             comparison = dataclasses.replace(comparison, exact=exact, unjudged=unjudged)
-    elif not comparison.right.all() and call.dtype.is_floating_point:
+    elif not comparison.right.all() and not np.iscomplexobj(ours):
         comparison = dataclasses.replace(comparison, forgiven=2 * largest_errors(call)[what])
     return comparison
 
