@@ -58,6 +58,7 @@ def is_plain_tensor(x: Any) -> "TypeGuard[torch.Tensor]":
         and not (x.requires_grad or x.is_nested or x.is_conj() or x.is_neg())
         and has_memory(x)
         and x.is_contiguous()
+        and (x.storage_offset() + x.numel()) * x.itemsize <= x.untyped_storage().nbytes()
     )
 
 
@@ -69,12 +70,19 @@ def is_on_cpu(x: jax.Array) -> bool:
 
 
 def has_memory(x: "torch.Tensor") -> bool:
-    """Say whether the tensor has memory of its own: a sparse one has not, nor has one that torch.func traces."""
+    """Say whether the tensor has memory: a sparse one has not, nor one that torch.func traces, nor lazy zeros."""
     try:
-        x.data_ptr()
+        return x.data_ptr() != 0 or x.numel() == 0
     except RuntimeError:
         return False
-    return True
+
+
+def is_lazy_zeros(x: "torch.Tensor") -> bool:
+    """Say whether the tensor is zeros that torch keeps no memory for, as forward mode makes them.
+
+    That is a tensor with elements at no address. Torch has no public word for it.
+    """
+    return x.numel() > 0 and x.data_ptr() == 0
 
 
 def dense(name: str, x: Any, importers: Iterable[Callable[[Any], Dense]]) -> Dense:
@@ -182,14 +190,29 @@ def _dense_tensor(name: str, x: "torch.Tensor") -> "torch.Tensor":
         raise TypeError(
             f"{name}: got a {_type_name(x)}, which has no data of its own; convert the tensor that it stands for"
         )
-    if not has_memory(x):
+    try:
+        have = x.untyped_storage().nbytes()
+    except RuntimeError:
         raise TypeError(
             f"{name}: got a tensor traced by torch.func, which has no data; convert outside of torch.func.grad and "
             "torch.func.vmap, or call the JAX function through jaxact.interop.as_torch"
+        ) from None
+    if have < (want := _extent(x)):
+        raise ValueError(
+            f"{name}: got a tensor that needs {want} bytes of a storage that was resized to {have}; convert it before, "
+            "with copy=True, or give it new data"
         )
     if x.requires_grad:
         x = x.detach()
     return x if type(x) is torch.Tensor else x.as_subclass(torch.Tensor)
+
+
+def _extent(x: "torch.Tensor") -> int:
+    """Return how many bytes of its storage the tensor reaches over."""
+    if x.numel() == 0:
+        return 0
+    last = sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
+    return int(x.storage_offset() + last + 1) * x.itemsize
 
 
 def _dense_number(name: str, x: complex) -> np.ndarray:

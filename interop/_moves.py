@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from ._dense import Dense, dense, is_number, is_on_cpu, is_tensor
+from ._dense import Dense, dense, is_lazy_zeros, is_number, is_on_cpu, is_tensor
 from ._dtypes import ALIGNMENT, DTYPES, NUMPY_DTYPES, aligned_copy, cast, numpy_dtypes, requested_dtype, torch_dtypes
 
 if TYPE_CHECKING:
     import torch
 
 _STRIDED = "it is strided, and XLA's layouts are contiguous in some order of the axes"
+_LAZY_ZEROS = "it is zeros that torch keeps no memory for"
 _UNALIGNED = f"it does not start at a multiple of {ALIGNMENT} bytes, where XLA wants it"
 
 
@@ -25,7 +26,7 @@ def into_jax(x: Any, *, dtype: np.dtype | None, device: jax.sharding.Sharding | 
     if have != want:
         _refuse("to_jax", copy, f"{have} data becomes {want}")
         device = device or _jax_home(source)
-        source = cast("to_jax", _numpy_view(source), want, asked=dtype is not None or is_number(x))
+        source = cast("to_jax", _numpy_view(source, copy), want, asked=dtype is not None or is_number(x))
         copy = None
     if want not in DTYPES:
         raise TypeError(f"to_jax: JAX has no dtype {want}; ask for another one with dtype=")
@@ -72,7 +73,29 @@ def _tensor_to_jax(x: "torch.Tensor", copy: bool | None) -> jax.Array:
         _refuse("to_jax", copy, obstacle)
     if obstacle or copy:
         x = x.new_empty(x.shape, device=x.device if _jax_sees(x) else "cpu").copy_(x)
-    return jax.dlpack.from_dlpack(x)
+    return jax.dlpack.from_dlpack(owner(x))
+
+
+def owner(x: "torch.Tensor") -> "np.ndarray | torch.Tensor":
+    """Return the tensor's memory as something that keeps it.
+
+    Torch's own export over DLPack keeps the tensor alive, not its memory: ``.data =``, ``set_`` and
+    ``module.half()`` give the tensor other memory, ``resize_`` frees the storage's, and what was exported lies
+    in what is free. An alias holds the storage, and a view of NumPy's forbids that it be resized ever after. Nothing
+    forbids that for the memory of other devices.
+    """
+    if x.is_cpu and numpy_dtypes()[x.dtype] in NUMPY_DTYPES:
+        return x.numpy()
+    if x.is_cpu and x.untyped_storage().resizable():
+        _as_integers(x).numpy()
+    return x.detach()
+
+
+def _as_integers(x: "torch.Tensor") -> "torch.Tensor":
+    """Return the bits of a tensor of a dtype that NumPy's own do not include: bfloat16 or float8."""
+    import torch
+
+    return x.view(torch.int8 if x.itemsize == 1 else torch.int16)
 
 
 def _tensor_obstacle(x: "torch.Tensor") -> str | None:
@@ -81,6 +104,8 @@ def _tensor_obstacle(x: "torch.Tensor") -> str | None:
         return f"it is on {x.device}, which JAX does not see"
     if x.is_conj() or x.is_neg():
         return "its conjugate or negative bit is set"
+    if is_lazy_zeros(x):
+        return _LAZY_ZEROS
     if not x.is_contiguous() and not _is_compact(x.shape, x.stride(), 1):
         return _STRIDED
     return _UNALIGNED if x.is_cpu and x.data_ptr() % ALIGNMENT else None
@@ -111,7 +136,7 @@ def into_torch(x: Any, *, dtype: np.dtype | None, device: "torch.device | None",
     if have != want:
         _refuse("to_torch", copy, f"{have} data becomes {want}")
         device = device or _torch_home(source)
-        values = cast("to_torch", _numpy_view(source), want, asked=True)
+        values = cast("to_torch", _numpy_view(source, copy), want, asked=True)
         copy = None
         # A tensor is cast by torch, which differentiates that; what torch would wrap has been refused.
         y = x.to(torch_dtypes()[want]) if is_tensor(x) else _numpy_to_torch(values, None)
@@ -182,11 +207,11 @@ def into_numpy(x: Any, *, dtype: np.dtype | None, copy: bool | None) -> np.ndarr
     if dtype is not None and y.dtype != dtype:
         _refuse("to_numpy", copy, f"{y.dtype} data becomes {dtype}")
         return cast("to_numpy", y, dtype, asked=True)
-    return y.copy() if copy else y
+    return y.copy() if copy and not is_tensor(source) else y
 
 
 def _numpy_view(x: Dense, copy: bool | None = None) -> np.ndarray:
-    """Return a dense array as NumPy's, in the same memory where that is possible."""
+    """Return a dense array as NumPy's: in the same memory where that is possible, but for a tensor to be copied."""
     if isinstance(x, np.ndarray):
         return x
     if isinstance(x, jax.Array):
@@ -198,10 +223,15 @@ def _numpy_view(x: Dense, copy: bool | None = None) -> np.ndarray:
     if not x.is_cpu:
         _refuse("to_numpy", copy, f"it is on {x.device}")
     x = x.cpu().resolve_conj().resolve_neg()
+    if is_lazy_zeros(x):
+        _refuse("to_numpy", copy, _LAZY_ZEROS)
+        copy = True
+    if copy:
+        x = x.clone()  # or the view would forbid that the storage of the tensor itself be resized
     dtype = numpy_dtypes()[x.dtype]
     if dtype in NUMPY_DTYPES:
         return x.numpy()
-    return x.view(torch_dtypes()[np.dtype(f"i{dtype.itemsize}")]).numpy().view(dtype)
+    return _as_integers(x).numpy().view(dtype)
 
 
 def _native_dtype(x: Dense) -> np.dtype:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ._dense import is_number, is_plain_jax, is_plain_numpy, is_plain_tensor, is_sparse, is_tensor
 from ._dtypes import DTYPES, NUMPY_DTYPES, WIDE_DTYPES, numpy_dtypes, requested_dtype, torch_dtypes
-from ._moves import into_jax, into_numpy, into_torch, jax_dtype, jax_sharding, torch_device, torch_dtype
+from ._moves import into_jax, into_numpy, into_torch, jax_dtype, jax_sharding, owner, torch_device, torch_dtype
 
 
 def to_jax(tree: Any, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Any:
@@ -29,6 +29,10 @@ def to_jax(tree: Any, *, dtype: Any = None, device: Any = None, copy: bool | Non
     JAX takes its arrays for immutable, but an array that shares memory sees what is later written there, even
     between two steps of a computation: pass ``copy=True`` if the tensor or NumPy array will be written to again. One
     that shares a transposed array has its layout, which ``jit`` compiles for and ahead-of-time compilation refuses.
+    The memory stays as long as the result does: a tensor that shares it can be deleted and given other data, and torch
+    refuses to resize its storage.
+
+    Under ``torch.compile`` a call is a graph break.
 
     Args:
         tree: Arrays of any shape and layout, of a boolean, integer, float (16 to 64 bits, bfloat16, float8) or
@@ -47,8 +51,9 @@ def to_jax(tree: Any, *, dtype: Any = None, device: Any = None, copy: bool | Non
     Raises:
         TypeError: For what is no dense array of numbers of at least a byte (sparse, meta, quantized, object, string,
             structured, traced, ...), for a dtype that JAX lacks, and for an imaginary part that would be lost.
-        ValueError: If ``copy=False`` and the data must be copied; if the array was deleted or donated, or lies on
-            other processes; if there is no such device; for a 64-bit ``dtype`` with 64-bit mode off.
+        ValueError: If ``copy=False`` and the data must be copied; if the array was deleted or donated, its storage
+            resized, or it lies on other processes; if there is no such device; for a 64-bit ``dtype`` with 64-bit
+            mode off.
         OverflowError: If a value is out of the range of the result's dtype.
 
     Warns:
@@ -70,7 +75,7 @@ def to_jax(tree: Any, *, dtype: Any = None, device: Any = None, copy: bool | Non
     if dtype is None and device is None and copy is None:
         # Most calls: memory that can be shared at once. What does not pass here is looked at with care.
         if is_plain_tensor(tree) and _keeps_width(numpy_dtypes().get(tree.dtype)):
-            return jax.dlpack.from_dlpack(tree)
+            return jax.dlpack.from_dlpack(owner(tree))
         if is_plain_numpy(tree) and tree.flags.writeable and _keeps_width(tree.dtype):
             return jax.dlpack.from_dlpack(tree)
     _check_copy("to_jax", copy)
@@ -111,8 +116,8 @@ def to_torch(tree: Any, *, dtype: Any = None, device: Any = None, copy: bool | N
     Raises:
         TypeError: For what is no dense array of numbers of at least a byte (sparse, meta, quantized, object, string,
             structured, traced, ...), for a dtype that torch lacks, and for an imaginary part that would be lost.
-        ValueError: If ``copy=False`` and the data must be copied; if the array was deleted or donated, or lies on
-            other processes; if there is no such device.
+        ValueError: If ``copy=False`` and the data must be copied; if the array was deleted or donated, its storage
+            resized, or it lies on other processes; if there is no such device.
         OverflowError: If a value is out of the range of the ``dtype`` that was asked for.
 
     Example:
@@ -163,8 +168,8 @@ def to_numpy(tree: Any, *, dtype: Any = None, copy: bool | None = None) -> Any:
     Raises:
         TypeError: For what is no dense array of numbers of at least a byte (sparse, meta, quantized, object, string,
             structured, traced, ...), and for an imaginary part that would be lost.
-        ValueError: If ``copy=False`` and the data must be copied; if the array was deleted or donated, or lies on
-            other processes.
+        ValueError: If ``copy=False`` and the data must be copied; if the array was deleted or donated, its storage
+            resized, or it lies on other processes.
         OverflowError: If a value is out of the range of the ``dtype`` that was asked for.
 
     Example:
