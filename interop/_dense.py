@@ -1,5 +1,6 @@
 """Which objects are dense arrays of numbers, and why the others are refused."""
 
+import dataclasses
 import sys
 from collections.abc import Callable, Container, Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
 Dense: TypeAlias = "np.ndarray | jax.Array | torch.Tensor"
 
 
+def is_compiling() -> bool:
+    """Say whether Dynamo, the tracer of ``torch.compile``, is reading this code instead of running it."""
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.compiler.is_dynamo_compiling()
+
+
 def is_tensor(x: Any) -> "TypeGuard[torch.Tensor]":
     """Say whether ``x`` is a torch tensor, without importing torch: whoever has one has imported it."""
     return isinstance(x, getattr(sys.modules.get("torch"), "Tensor", ()))
@@ -24,6 +31,16 @@ def is_tensor(x: Any) -> "TypeGuard[torch.Tensor]":
 def is_number(x: Any) -> TypeGuard[complex]:
     """Say whether ``x`` is a number of Python's own, which has no dtype."""
     return isinstance(x, (bool, int, float, complex)) and not isinstance(x, np.generic)
+
+
+def is_setting(x: Any) -> bool:
+    """Say whether ``x``, found in a tree, is no array but a setting: a number of Python's own or text."""
+    return is_number(x) or isinstance(x, (str, bytes))
+
+
+def is_named_result(x: Any) -> bool:
+    """Say whether ``x`` is one of the tuples with names in which ``torch.max``, ``sort`` or ``svd`` return results."""
+    return isinstance(x, tuple) and type(x).__module__ == "torch.return_types"
 
 
 def is_sparse(x: Any) -> bool:
@@ -124,15 +141,28 @@ def _type_name(x: Any) -> str:
 
 
 def _way_out(x: Any) -> str:
+    kind = type(x).__name__
     if hasattr(x, "todense"):
         return "call .todense() first"
     if hasattr(x, "state_dict"):
         return "pass its .state_dict()"
     if hasattr(x, "__array__"):
         return "pass numpy.asarray(...) of it"
-    if isinstance(x, (dict, list, tuple)):
-        return "pass a plain dict, list or tuple of what it holds, or register its class with jax.tree_util"
-    return "convert it to a NumPy array first, or leave it out"
+    register = f"register it, once: jax.tree_util.register_pytree_node({kind}, "
+    if isinstance(x, dict):
+        items = ("**" if dataclasses.is_dataclass(x) else "") + "dict(zip(keys, values))"
+        parts = f"lambda x: (tuple(x.values()), tuple(x)), lambda keys, values: {kind}({items}))"
+        return f"pass dict(...) of it, or {register}{parts}"
+    if isinstance(x, (list, tuple)):
+        plain = "list" if isinstance(x, list) else "tuple"
+        return f"pass {plain}(...) of it, or {register}lambda x: (tuple(x), None), lambda _, items: {kind}(items))"
+    if dataclasses.is_dataclass(x):
+        return f"pass vars(...) of it, or register it, once: jax.tree_util.register_dataclass({kind})"
+    if hasattr(x, "shape") and hasattr(x, "dtype"):
+        return "it has no data: give it some, as with jax.numpy.zeros(x.shape, x.dtype)"
+    if isinstance(x, Iterable) and not isinstance(x, (str, bytes)):
+        return "pass list(...) of it, or numpy.asarray(list(...)) if it holds numbers"
+    return "leave it out"
 
 
 def _dense_numpy(name: str, x: "np.ndarray | np.generic") -> np.ndarray:
