@@ -174,13 +174,23 @@ def _dense_numpy(name: str, x: "np.ndarray | np.generic") -> np.ndarray:
 
 
 def _numeric_way_out(dtype: np.dtype) -> str:
+    if dtype == jax.dtypes.float0:
+        return "it is the derivative by integers, which has no values; leave it out, or put numpy.zeros(x.shape) there"
     if dtype.names is not None:
         return "convert its fields one by one, as {field: array[field] for field in array.dtype.names}"
     if dtype.kind in "mM":
         return "call .astype('int64') first"
     if dtype.isbuiltin == 2:
-        return "numbers of less than a byte are packed differently everywhere; call .astype('int8') or 'float32' first"
-    return "make it numeric with .astype first"
+        whole = jnp.issubdtype(dtype, jnp.integer)
+        return (
+            "numbers of less than a byte are packed differently everywhere; call "
+            f".astype('{'int8' if whole else 'float32'}') first, which holds them all"
+        )
+    if dtype.kind == "V":
+        return "pass its bytes, .view('uint8')"
+    if dtype.kind == "O":
+        return "call .astype('float64') first if it holds numbers, or pass .tolist() if it holds arrays"
+    return "call .astype('float64') first if it spells numbers, or number it, numpy.unique(..., return_inverse=True)[1]"
 
 
 def _dense_jax(name: str, x: jax.Array) -> jax.Array:
@@ -212,13 +222,15 @@ def _dense_tensor(name: str, x: "torch.Tensor") -> "torch.Tensor":
         layout = str(x.layout).removeprefix("torch.").lstrip("_")
         raise TypeError(f"{name}: got a {layout} tensor, which is not dense; call .to_dense() first")
     if x.dtype not in numpy_dtypes():
-        way_out = "call .dequantize() first" if x.is_quantized else "convert it with .to(dtype) first"
-        raise TypeError(f"{name}: got a tensor of {x.dtype}, which JAX and NumPy lack; {way_out}")
+        raise TypeError(f"{name}: got a tensor of {x.dtype}, which JAX and NumPy lack; {_tensor_way_out(x)}")
     if x.is_meta:
-        raise TypeError(f"{name}: got a meta tensor, which has no data; give it some with .to_empty(device='cpu')")
+        raise TypeError(
+            f"{name}: got a meta tensor, which has no data; give it some, as with torch.zeros_like(x, device='cpu')"
+        )
     if type(x).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
         raise TypeError(
-            f"{name}: got a {_type_name(x)}, which has no data of its own; convert the tensor that it stands for"
+            f"{name}: got a {_type_name(x)}, which has no data of its own; "
+            + ("call .full_tensor() first" if hasattr(x, "full_tensor") else "convert the tensor that it stands for")
         )
     try:
         have = x.untyped_storage().nbytes()
@@ -235,6 +247,14 @@ def _dense_tensor(name: str, x: "torch.Tensor") -> "torch.Tensor":
     if x.requires_grad:
         x = x.detach()
     return x if type(x) is torch.Tensor else x.as_subclass(torch.Tensor)
+
+
+def _tensor_way_out(x: "torch.Tensor") -> str:
+    if x.is_quantized:
+        return "call .dequantize() first"
+    if x.is_complex():
+        return "call .to(torch.complex64) first, which holds it"
+    return f"pass its bits, .view(torch.uint{8 * x.itemsize})"
 
 
 def _extent(x: "torch.Tensor") -> int:
@@ -256,9 +276,21 @@ def _dense_foreign(name: str, x: Any, importers: Iterable[Callable[[Any], Dense]
     failures = []
     for import_dlpack in importers:
         try:
-            return import_dlpack(x)
-        except (BufferError, RuntimeError, TypeError, ValueError) as error:
+            array = import_dlpack(x)
+        except Exception as error:  # it is foreign code that runs here
             failures.append(str(error))
+        else:
+            try:
+                return dense(name, array, ())
+            except (TypeError, ValueError) as error:
+                error.add_note(f"what was got is what {_importer(array)} makes of a {_type_name(x)}")
+                raise
+    why = "; ".join(dict.fromkeys(failures))
     raise TypeError(
-        f"{name}: got a {_type_name(x)}, whose data cannot be taken over DLPack; {_way_out(x)} ({'; '.join(failures)})"
+        f"{name}: got a {_type_name(x)}, whose data cannot be taken over DLPack ({why}); convert it with the library "
+        "that it comes from, or leave it out"
     )
+
+
+def _importer(array: Dense) -> str:
+    return f"{'torch' if is_tensor(array) else 'numpy' if isinstance(array, np.ndarray) else 'jax.dlpack'}.from_dlpack"

@@ -1,5 +1,6 @@
 """One array moved: into JAX, into torch, into NumPy, sharing its memory where that is possible."""
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ _UNALIGNED = f"it does not start at a multiple of {ALIGNMENT} bytes, where XLA w
 
 def into_jax(x: Any, *, dtype: np.dtype | None, device: jax.sharding.Sharding | None, copy: bool | None) -> jax.Array:
     """Return one leaf of the tree of ``to_jax`` as a JAX array."""
-    source = dense("to_jax", x, (np.from_dlpack, _jax_from_dlpack))
+    source = dense("to_jax", x, (np.from_dlpack, _jax_from_dlpack, _torch_from_dlpack))
     _refuse_scalar("to_jax", x, copy)
     have = _native_dtype(source)
     want = jax.dtypes.canonicalize_dtype(have) if dtype is None else dtype
@@ -125,9 +126,7 @@ def _is_compact(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> 
 
 def into_torch(x: Any, *, dtype: np.dtype | None, device: "torch.device | None", copy: bool | None) -> "torch.Tensor":
     """Return one leaf of the tree of ``to_torch`` as a tensor."""
-    import torch
-
-    source = dense("to_torch", x, (np.from_dlpack, torch.utils.dlpack.from_dlpack))
+    source = dense("to_torch", x, (np.from_dlpack, _torch_from_dlpack))
     _refuse_scalar("to_torch", x, copy)
     have = _native_dtype(source)
     want = dtype or (_default_torch_dtype(have) if is_number(x) else have)
@@ -201,7 +200,7 @@ def _default_torch_dtype(have: np.dtype) -> np.dtype:
 
 def into_numpy(x: Any, *, dtype: np.dtype | None, copy: bool | None) -> np.ndarray:
     """Return one leaf of the tree of ``to_numpy`` as a NumPy array."""
-    source = dense("to_numpy", x, (np.from_dlpack, _numpy_from_dlpack, _jax_from_dlpack))
+    source = dense("to_numpy", x, (np.from_dlpack, _numpy_from_dlpack, _jax_from_dlpack, _torch_from_dlpack))
     _refuse_scalar("to_numpy", x, copy)
     y = _numpy_view(source, copy)
     if dtype is not None and y.dtype != dtype:
@@ -305,6 +304,14 @@ def _jax_from_dlpack(x: Any) -> jax.Array:
     """Import over DLPack in 64-bit mode, in which JAX narrows nothing unseen."""
     with jax.enable_x64(True):
         return jax.dlpack.from_dlpack(x)
+
+
+def _torch_from_dlpack(x: Any) -> "torch.Tensor":
+    """Import over DLPack into torch, which has dtypes and strides that the others refuse, where it is loaded."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        raise TypeError("torch is not loaded")
+    return torch.utils.dlpack.from_dlpack(x)
 
 
 def torch_dtype(dtype: Any) -> np.dtype:
