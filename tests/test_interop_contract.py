@@ -144,7 +144,7 @@ class TestLifetime:
     @pytest.mark.parametrize("strides", ["contiguous", "strided"])
     def test_memory_stays_flat(self, strides, dtype):
         """100,000 conversions of 64 KiB would leak 6 GiB if each left its array, 10 MiB if it left 100 bytes."""
-        sources = [np.ones((128, 256), jnp.dtype(dtype))[:, ::2] for _ in range(3)]
+        sources = [np.ones((128, 256)).astype(jnp.dtype(dtype))[:, ::2] for _ in range(3)]
         if strides == "contiguous":
             sources = [to_numpy(to_torch(x, copy=True)).copy() for x in sources]
         sources = [sources[0], to_torch(sources[1]), to_jax(sources[2])]

@@ -44,7 +44,8 @@ def make(kind, dtype="float32", layout="contiguous"):
         return jnp.ones((32, 32), dtype)
     tried = []  # kept, so that the next one is elsewhere
     while not tried or tried[-1].ctypes.data % 64:
-        tried.append(np.ones((32, 32), jnp.dtype(dtype), order="F" if layout == "transposed" else "C"))
+        # Not np.ones of this dtype: NumPy 2.1.0 miscounts the references to one of ml_dtypes, and dies at the end.
+        tried.append(np.ones((32, 32), order="F" if layout == "transposed" else "C").astype(jnp.dtype(dtype)))
     return tried[-1]
 
 
