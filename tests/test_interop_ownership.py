@@ -113,6 +113,18 @@ class TestGivingUp:
         assert is_intact(x)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("target", ["JAX", "torch"])
+def test_a_read_only_array_is_kept_too(target, dtype):
+    x = make("NumPy", dtype)
+    x.flags.writeable = False
+    y = TO[target](x, copy=False)
+    with pytest.raises(ValueError, match="resize"):
+        x.resize(10 * ELEMENTS)
+    del x
+    assert is_intact(y)
+
+
 @pytest.fixture(params=[False, True], ids=["by .data", "by swap_tensors"])
 def swapped(request):
     """Run the test with both of torch's ways to convert a module."""
