@@ -241,7 +241,12 @@ def _convert(convert: Callable[..., Any], tree: Any, options: dict[str, Any]) ->
                 raise
         return done[key]
 
-    return jax.tree_util.tree_map_with_path(once, tree, is_leaf=is_sparse)
+    try:
+        leaves, structure = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_sparse)
+    except ValueError as error:
+        error.add_note("jax.tree sorts the keys of a dict: give them one type, or make it a collections.OrderedDict")
+        raise
+    return jax.tree_util.tree_unflatten(structure, [once(path, leaf) for path, leaf in leaves])
 
 
 @functools.cache

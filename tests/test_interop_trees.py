@@ -143,6 +143,16 @@ def test_the_error_says_where(to):
     assert caught.value.__notes__ == ["at ['a'][1] of the tree"]
 
 
+@pytest.mark.parametrize("target", FRAMEWORKS)
+def test_keys_that_cannot_be_sorted(target):
+    x, expected = make(target, "float32")
+    with pytest.raises(ValueError, match="keys") as caught:
+        TO[target]([{0: x, "a": x}])
+    assert "make it a collections.OrderedDict" in caught.value.__notes__[0]
+    (y,) = TO[target]([collections.OrderedDict({0: x, "a": x})])
+    assert [(key, read(value)) for key, value in y.items()] == [(0, expected), ("a", expected)]
+
+
 MATRIX = torch.tensor([[2.0, 1.0], [1.0, 3.0]])
 NAMED = {
     "max": lambda: torch.max(MATRIX, 0),
