@@ -7,6 +7,7 @@ Each cell of the table is a test. What is done to the memory here is what people
 import itertools
 import mmap
 import re
+import threading
 from pathlib import Path
 
 import jax
@@ -144,6 +145,25 @@ def test_a_module_that_is_converted(target, convert):
     results = [TO[target](tree) for tree in (*module.parameters(), module.buffer, module.state_dict())]
     convert(module, **({"device": "cpu"} if convert is torch.nn.Module.to_empty else {}))
     assert all(is_intact(leaf) for leaf in jax.tree.leaves(results))
+
+
+def test_threads_that_give_memory_up_while_others_take_it():
+    broken = []
+
+    def work(dtype):
+        for _ in range(50):
+            only = [make("torch", dtype)]
+            y = to_jax(only[0])
+            only[0].data = torch.zeros(3, dtype=only[0].dtype)
+            if not is_intact(y):
+                broken.append(dtype)
+
+    threads = [threading.Thread(target=work, args=(dtype,)) for dtype in ["float32", "bfloat16"] * 4]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert broken == []
 
 
 def write(x):
