@@ -1,5 +1,6 @@
 """Which objects are dense arrays of numbers, and why the others are refused."""
 
+import dataclasses
 import sys
 from collections.abc import Callable, Container, Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
 Dense: TypeAlias = "np.ndarray | jax.Array | torch.Tensor"
 
 
+def is_compiling() -> bool:
+    """Say whether Dynamo, the tracer of ``torch.compile``, is reading this code instead of running it."""
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.compiler.is_dynamo_compiling()
+
+
 def is_tensor(x: Any) -> "TypeGuard[torch.Tensor]":
     """Say whether ``x`` is a torch tensor, without importing torch: whoever has one has imported it."""
     return isinstance(x, getattr(sys.modules.get("torch"), "Tensor", ()))
@@ -24,6 +31,16 @@ def is_tensor(x: Any) -> "TypeGuard[torch.Tensor]":
 def is_number(x: Any) -> TypeGuard[complex]:
     """Say whether ``x`` is a number of Python's own, which has no dtype."""
     return isinstance(x, (bool, int, float, complex)) and not isinstance(x, np.generic)
+
+
+def is_setting(x: Any) -> bool:
+    """Say whether ``x``, found in a tree, is no array but a setting: a number of Python's own or text."""
+    return is_number(x) or isinstance(x, (str, bytes))
+
+
+def is_named_result(x: Any) -> bool:
+    """Say whether ``x`` is one of the tuples with names in which ``torch.max``, ``sort`` or ``svd`` return results."""
+    return isinstance(x, tuple) and type(x).__module__ == "torch.return_types"
 
 
 def is_sparse(x: Any) -> bool:
@@ -58,6 +75,7 @@ def is_plain_tensor(x: Any) -> "TypeGuard[torch.Tensor]":
         and not (x.requires_grad or x.is_nested or x.is_conj() or x.is_neg())
         and has_memory(x)
         and x.is_contiguous()
+        and (x.storage_offset() + x.numel()) * x.itemsize <= x.untyped_storage().nbytes()
     )
 
 
@@ -69,12 +87,19 @@ def is_on_cpu(x: jax.Array) -> bool:
 
 
 def has_memory(x: "torch.Tensor") -> bool:
-    """Say whether the tensor has memory of its own: a sparse one has not, nor has one that torch.func traces."""
+    """Say whether the tensor has memory: a sparse one has not, nor one that torch.func traces, nor lazy zeros."""
     try:
-        x.data_ptr()
+        return x.data_ptr() != 0 or x.numel() == 0
     except RuntimeError:
         return False
-    return True
+
+
+def is_lazy_zeros(x: "torch.Tensor") -> bool:
+    """Say whether the tensor is zeros that torch keeps no memory for, as forward mode makes them.
+
+    That is a tensor with elements at no address. Torch has no public word for it.
+    """
+    return x.numel() > 0 and x.data_ptr() == 0
 
 
 def dense(name: str, x: Any, importers: Iterable[Callable[[Any], Dense]]) -> Dense:
@@ -116,15 +141,28 @@ def _type_name(x: Any) -> str:
 
 
 def _way_out(x: Any) -> str:
+    kind = type(x).__name__
     if hasattr(x, "todense"):
         return "call .todense() first"
     if hasattr(x, "state_dict"):
         return "pass its .state_dict()"
     if hasattr(x, "__array__"):
         return "pass numpy.asarray(...) of it"
-    if isinstance(x, (dict, list, tuple)):
-        return "pass a plain dict, list or tuple of what it holds, or register its class with jax.tree_util"
-    return "convert it to a NumPy array first, or leave it out"
+    register = f"register it, once: jax.tree_util.register_pytree_node({kind}, "
+    if isinstance(x, dict):
+        items = ("**" if dataclasses.is_dataclass(x) else "") + "dict(zip(keys, values))"
+        parts = f"lambda x: (tuple(x.values()), tuple(x)), lambda keys, values: {kind}({items}))"
+        return f"pass dict(...) of it, or {register}{parts}"
+    if isinstance(x, (list, tuple)):
+        plain = "list" if isinstance(x, list) else "tuple"
+        return f"pass {plain}(...) of it, or {register}lambda x: (tuple(x), None), lambda _, items: {kind}(items))"
+    if dataclasses.is_dataclass(x):
+        return f"pass vars(...) of it, or register it, once: jax.tree_util.register_dataclass({kind})"
+    if hasattr(x, "shape") and hasattr(x, "dtype"):
+        return "it has no data: give it some, as with jax.numpy.zeros(x.shape, x.dtype)"
+    if isinstance(x, Iterable) and not isinstance(x, (str, bytes)):
+        return "pass list(...) of it, or numpy.asarray(list(...)) if it holds numbers"
+    return "leave it out"
 
 
 def _dense_numpy(name: str, x: "np.ndarray | np.generic") -> np.ndarray:
@@ -136,13 +174,23 @@ def _dense_numpy(name: str, x: "np.ndarray | np.generic") -> np.ndarray:
 
 
 def _numeric_way_out(dtype: np.dtype) -> str:
+    if dtype == jax.dtypes.float0:
+        return "it is the derivative by integers, which has no values; leave it out, or put numpy.zeros(x.shape) there"
     if dtype.names is not None:
         return "convert its fields one by one, as {field: array[field] for field in array.dtype.names}"
     if dtype.kind in "mM":
         return "call .astype('int64') first"
     if dtype.isbuiltin == 2:
-        return "numbers of less than a byte are packed differently everywhere; call .astype('int8') or 'float32' first"
-    return "make it numeric with .astype first"
+        whole = jnp.issubdtype(dtype, jnp.integer)
+        return (
+            "numbers of less than a byte are packed differently everywhere; call "
+            f".astype('{'int8' if whole else 'float32'}') first, which holds them all"
+        )
+    if dtype.kind == "V":
+        return "pass its bytes, .view('uint8')"
+    if dtype.kind == "O":
+        return "call .astype('float64') first if it holds numbers, or pass .tolist() if it holds arrays"
+    return "call .astype('float64') first if it spells numbers, or number it, numpy.unique(..., return_inverse=True)[1]"
 
 
 def _dense_jax(name: str, x: jax.Array) -> jax.Array:
@@ -174,22 +222,47 @@ def _dense_tensor(name: str, x: "torch.Tensor") -> "torch.Tensor":
         layout = str(x.layout).removeprefix("torch.").lstrip("_")
         raise TypeError(f"{name}: got a {layout} tensor, which is not dense; call .to_dense() first")
     if x.dtype not in numpy_dtypes():
-        way_out = "call .dequantize() first" if x.is_quantized else "convert it with .to(dtype) first"
-        raise TypeError(f"{name}: got a tensor of {x.dtype}, which JAX and NumPy lack; {way_out}")
+        raise TypeError(f"{name}: got a tensor of {x.dtype}, which JAX and NumPy lack; {_tensor_way_out(x)}")
     if x.is_meta:
-        raise TypeError(f"{name}: got a meta tensor, which has no data; give it some with .to_empty(device='cpu')")
+        raise TypeError(
+            f"{name}: got a meta tensor, which has no data; give it some, as with torch.zeros_like(x, device='cpu')"
+        )
     if type(x).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
         raise TypeError(
-            f"{name}: got a {_type_name(x)}, which has no data of its own; convert the tensor that it stands for"
+            f"{name}: got a {_type_name(x)}, which has no data of its own; "
+            + ("call .full_tensor() first" if hasattr(x, "full_tensor") else "convert the tensor that it stands for")
         )
-    if not has_memory(x):
+    try:
+        have = x.untyped_storage().nbytes()
+    except RuntimeError:
         raise TypeError(
             f"{name}: got a tensor traced by torch.func, which has no data; convert outside of torch.func.grad and "
             "torch.func.vmap, or call the JAX function through jaxact.interop.as_torch"
+        ) from None
+    if have < (want := _extent(x)):
+        raise ValueError(
+            f"{name}: got a tensor that needs {want} bytes of a storage that was resized to {have}; convert it before, "
+            "with copy=True, or give it new data"
         )
     if x.requires_grad:
         x = x.detach()
     return x if type(x) is torch.Tensor else x.as_subclass(torch.Tensor)
+
+
+def _tensor_way_out(x: "torch.Tensor") -> str:
+    if x.is_quantized:
+        return "call .dequantize() first"
+    if x.is_complex():
+        return "call .to(torch.complex64) first, which holds it"
+    return f"pass its bits, .view(torch.uint{8 * x.itemsize})"
+
+
+def _extent(x: "torch.Tensor") -> int:
+    """Return how many bytes of its storage the tensor reaches over."""
+    if x.numel() == 0:
+        return 0
+    last = sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
+    return int(x.storage_offset() + last + 1) * x.itemsize
 
 
 def _dense_number(name: str, x: complex) -> np.ndarray:
@@ -203,9 +276,21 @@ def _dense_foreign(name: str, x: Any, importers: Iterable[Callable[[Any], Dense]
     failures = []
     for import_dlpack in importers:
         try:
-            return import_dlpack(x)
-        except (BufferError, RuntimeError, TypeError, ValueError) as error:
+            array = import_dlpack(x)
+        except Exception as error:  # it is foreign code that runs here
             failures.append(str(error))
+        else:
+            try:
+                return dense(name, array, ())
+            except (TypeError, ValueError) as error:
+                error.add_note(f"what was got is what {_importer(array)} makes of a {_type_name(x)}")
+                raise
+    why = "; ".join(dict.fromkeys(failures))
     raise TypeError(
-        f"{name}: got a {_type_name(x)}, whose data cannot be taken over DLPack; {_way_out(x)} ({'; '.join(failures)})"
+        f"{name}: got a {_type_name(x)}, whose data cannot be taken over DLPack ({why}); convert it with the library "
+        "that it comes from, or leave it out"
     )
+
+
+def _importer(array: Dense) -> str:
+    return f"{'torch' if is_tensor(array) else 'numpy' if isinstance(array, np.ndarray) else 'jax.dlpack'}.from_dlpack"

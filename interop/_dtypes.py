@@ -100,6 +100,10 @@ def cast(name: str, x: np.ndarray, dtype: np.dtype, *, asked: bool) -> np.ndarra
         parts = list(zip(_real_parts(x), _real_parts(y), strict=False))  # a real x becomes the real part of y
         if not all(_in_range(before, after) for before, after in parts):
             way_out = "clip it first" if asked else "enable jax_enable_x64, or clip it first"
+            if x.dtype.kind == "c":
+                way_out += ", .real and .imag each"
+            elif dtype.kind in "iu" and np.isnan(x).any():
+                way_out += ", and put numbers for its NaNs with nan_to_num"
             raise OverflowError(f"{name}: {x.dtype} data has values outside {dtype}; {way_out}")
         exact = asked or all(_equal(before, after) for before, after in parts)
     if not exact:

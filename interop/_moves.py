@@ -1,31 +1,33 @@
 """One array moved: into JAX, into torch, into NumPy, sharing its memory where that is possible."""
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
-from ._dense import Dense, dense, is_number, is_on_cpu, is_tensor
+from ._dense import Dense, dense, is_lazy_zeros, is_number, is_on_cpu, is_tensor
 from ._dtypes import ALIGNMENT, DTYPES, NUMPY_DTYPES, aligned_copy, cast, numpy_dtypes, requested_dtype, torch_dtypes
 
 if TYPE_CHECKING:
     import torch
 
 _STRIDED = "it is strided, and XLA's layouts are contiguous in some order of the axes"
+_LAZY_ZEROS = "it is zeros that torch keeps no memory for"
 _UNALIGNED = f"it does not start at a multiple of {ALIGNMENT} bytes, where XLA wants it"
 
 
 def into_jax(x: Any, *, dtype: np.dtype | None, device: jax.sharding.Sharding | None, copy: bool | None) -> jax.Array:
     """Return one leaf of the tree of ``to_jax`` as a JAX array."""
-    source = dense("to_jax", x, (np.from_dlpack, _jax_from_dlpack))
+    source = dense("to_jax", x, (np.from_dlpack, _jax_from_dlpack, _torch_from_dlpack))
     _refuse_scalar("to_jax", x, copy)
     have = _native_dtype(source)
     want = jax.dtypes.canonicalize_dtype(have) if dtype is None else dtype
     if have != want:
         _refuse("to_jax", copy, f"{have} data becomes {want}")
         device = device or _jax_home(source)
-        source = cast("to_jax", _numpy_view(source), want, asked=dtype is not None or is_number(x))
+        source = cast("to_jax", _numpy_view(source, copy), want, asked=dtype is not None or is_number(x))
         copy = None
     if want not in DTYPES:
         raise TypeError(f"to_jax: JAX has no dtype {want}; ask for another one with dtype=")
@@ -72,7 +74,29 @@ def _tensor_to_jax(x: "torch.Tensor", copy: bool | None) -> jax.Array:
         _refuse("to_jax", copy, obstacle)
     if obstacle or copy:
         x = x.new_empty(x.shape, device=x.device if _jax_sees(x) else "cpu").copy_(x)
-    return jax.dlpack.from_dlpack(x)
+    return jax.dlpack.from_dlpack(owner(x))
+
+
+def owner(x: "torch.Tensor") -> "np.ndarray | torch.Tensor":
+    """Return the tensor's memory as something that keeps it.
+
+    Torch's own export over DLPack keeps the tensor alive, not its memory: ``.data =``, ``set_`` and
+    ``module.half()`` give the tensor other memory, ``resize_`` frees the storage's, and what was exported lies
+    in what is free. An alias holds the storage, and a view of NumPy's forbids that it be resized ever after. Nothing
+    forbids that for the memory of other devices.
+    """
+    if x.is_cpu and numpy_dtypes()[x.dtype] in NUMPY_DTYPES:
+        return x.numpy()
+    if x.is_cpu and x.untyped_storage().resizable():
+        _as_integers(x).numpy()
+    return x.detach()
+
+
+def _as_integers(x: "torch.Tensor") -> "torch.Tensor":
+    """Return the bits of a tensor of a dtype that NumPy's own do not include: bfloat16 or float8."""
+    import torch
+
+    return x.view(torch.int8 if x.itemsize == 1 else torch.int16)
 
 
 def _tensor_obstacle(x: "torch.Tensor") -> str | None:
@@ -81,6 +105,8 @@ def _tensor_obstacle(x: "torch.Tensor") -> str | None:
         return f"it is on {x.device}, which JAX does not see"
     if x.is_conj() or x.is_neg():
         return "its conjugate or negative bit is set"
+    if is_lazy_zeros(x):
+        return _LAZY_ZEROS
     if not x.is_contiguous() and not _is_compact(x.shape, x.stride(), 1):
         return _STRIDED
     return _UNALIGNED if x.is_cpu and x.data_ptr() % ALIGNMENT else None
@@ -100,9 +126,7 @@ def _is_compact(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> 
 
 def into_torch(x: Any, *, dtype: np.dtype | None, device: "torch.device | None", copy: bool | None) -> "torch.Tensor":
     """Return one leaf of the tree of ``to_torch`` as a tensor."""
-    import torch
-
-    source = dense("to_torch", x, (np.from_dlpack, torch.utils.dlpack.from_dlpack))
+    source = dense("to_torch", x, (np.from_dlpack, _torch_from_dlpack))
     _refuse_scalar("to_torch", x, copy)
     have = _native_dtype(source)
     want = dtype or (_default_torch_dtype(have) if is_number(x) else have)
@@ -111,7 +135,7 @@ def into_torch(x: Any, *, dtype: np.dtype | None, device: "torch.device | None",
     if have != want:
         _refuse("to_torch", copy, f"{have} data becomes {want}")
         device = device or _torch_home(source)
-        values = cast("to_torch", _numpy_view(source), want, asked=True)
+        values = cast("to_torch", _numpy_view(source, copy), want, asked=True)
         copy = None
         # A tensor is cast by torch, which differentiates that; what torch would wrap has been refused.
         y = x.to(torch_dtypes()[want]) if is_tensor(x) else _numpy_to_torch(values, None)
@@ -176,17 +200,17 @@ def _default_torch_dtype(have: np.dtype) -> np.dtype:
 
 def into_numpy(x: Any, *, dtype: np.dtype | None, copy: bool | None) -> np.ndarray:
     """Return one leaf of the tree of ``to_numpy`` as a NumPy array."""
-    source = dense("to_numpy", x, (np.from_dlpack, _numpy_from_dlpack, _jax_from_dlpack))
+    source = dense("to_numpy", x, (np.from_dlpack, _numpy_from_dlpack, _jax_from_dlpack, _torch_from_dlpack))
     _refuse_scalar("to_numpy", x, copy)
     y = _numpy_view(source, copy)
     if dtype is not None and y.dtype != dtype:
         _refuse("to_numpy", copy, f"{y.dtype} data becomes {dtype}")
         return cast("to_numpy", y, dtype, asked=True)
-    return y.copy() if copy else y
+    return y.copy() if copy and not is_tensor(source) else y
 
 
 def _numpy_view(x: Dense, copy: bool | None = None) -> np.ndarray:
-    """Return a dense array as NumPy's, in the same memory where that is possible."""
+    """Return a dense array as NumPy's: in the same memory where that is possible, but for a tensor to be copied."""
     if isinstance(x, np.ndarray):
         return x
     if isinstance(x, jax.Array):
@@ -198,10 +222,15 @@ def _numpy_view(x: Dense, copy: bool | None = None) -> np.ndarray:
     if not x.is_cpu:
         _refuse("to_numpy", copy, f"it is on {x.device}")
     x = x.cpu().resolve_conj().resolve_neg()
+    if is_lazy_zeros(x):
+        _refuse("to_numpy", copy, _LAZY_ZEROS)
+        copy = True
+    if copy:
+        x = x.clone()  # or the view would forbid that the storage of the tensor itself be resized
     dtype = numpy_dtypes()[x.dtype]
     if dtype in NUMPY_DTYPES:
         return x.numpy()
-    return x.view(torch_dtypes()[np.dtype(f"i{dtype.itemsize}")]).numpy().view(dtype)
+    return _as_integers(x).numpy().view(dtype)
 
 
 def _native_dtype(x: Dense) -> np.dtype:
@@ -275,6 +304,14 @@ def _jax_from_dlpack(x: Any) -> jax.Array:
     """Import over DLPack in 64-bit mode, in which JAX narrows nothing unseen."""
     with jax.enable_x64(True):
         return jax.dlpack.from_dlpack(x)
+
+
+def _torch_from_dlpack(x: Any) -> "torch.Tensor":
+    """Import over DLPack into torch, which has dtypes and strides that the others refuse, where it is loaded."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        raise TypeError("torch is not loaded")
+    return torch.utils.dlpack.from_dlpack(x)
 
 
 def torch_dtype(dtype: Any) -> np.dtype:

@@ -4,15 +4,26 @@ The three functions here look at the tree and at the arguments. What is a dense 
 how one of them is moved in ``_moves``, and what becomes of its dtype in ``_dtypes``.
 """
 
+import collections
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
-from ._dense import is_number, is_plain_jax, is_plain_numpy, is_plain_tensor, is_sparse, is_tensor
+from ._dense import (
+    is_compiling,
+    is_named_result,
+    is_plain_jax,
+    is_plain_numpy,
+    is_plain_tensor,
+    is_setting,
+    is_sparse,
+    is_tensor,
+)
 from ._dtypes import DTYPES, NUMPY_DTYPES, WIDE_DTYPES, numpy_dtypes, requested_dtype, torch_dtypes
-from ._moves import into_jax, into_numpy, into_torch, jax_dtype, jax_sharding, torch_device, torch_dtype
+from ._moves import into_jax, into_numpy, into_torch, jax_dtype, jax_sharding, owner, torch_device, torch_dtype
 
 
 def to_jax(tree: Any, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Any:
@@ -20,8 +31,12 @@ def to_jax(tree: Any, *, dtype: Any = None, device: Any = None, copy: bool | Non
 
     Any tree that ``jax.tree`` knows goes in (dict, list, tuple, named tuple, None, registered dataclass,
     ``state_dict()``) and comes out with the same structure. Its leaves are arrays of JAX, NumPy, PyTorch or of
-    anything else with ``__dlpack__``, and numbers, which become 0-d arrays: a list of numbers is a tree, not an
-    array. A leaf that occurs twice is converted once, so that tied weights stay tied.
+    anything else with ``__dlpack__``. A leaf that occurs twice is converted once, so that tied weights stay tied.
+    What ``torch.max``, ``sort`` or ``svd`` return becomes a named tuple with the same fields.
+
+    What is no array in a tree stays what it is: Python's own numbers, text and None. So the ``state_dict()`` of an
+    optimizer goes through JAX and back, and a list of numbers is a tree of numbers, not an array. A number by itself
+    becomes a 0-d array, and so does a NumPy scalar, which has a dtype, anywhere.
 
     With JAX's 64-bit mode off, 64-bit data become 32-bit. Integers that do not fit, and finite numbers that would
     become infinite, are refused; rounding is warned of, once a line of code.
@@ -29,6 +44,10 @@ def to_jax(tree: Any, *, dtype: Any = None, device: Any = None, copy: bool | Non
     JAX takes its arrays for immutable, but an array that shares memory sees what is later written there, even
     between two steps of a computation: pass ``copy=True`` if the tensor or NumPy array will be written to again. One
     that shares a transposed array has its layout, which ``jit`` compiles for and ahead-of-time compilation refuses.
+    The memory stays as long as the result does: a tensor that shares it can be deleted and given other data, and torch
+    refuses to resize its storage.
+
+    Under ``torch.compile`` a call is a graph break.
 
     Args:
         tree: Arrays of any shape and layout, of a boolean, integer, float (16 to 64 bits, bfloat16, float8) or
@@ -47,8 +66,9 @@ def to_jax(tree: Any, *, dtype: Any = None, device: Any = None, copy: bool | Non
     Raises:
         TypeError: For what is no dense array of numbers of at least a byte (sparse, meta, quantized, object, string,
             structured, traced, ...), for a dtype that JAX lacks, and for an imaginary part that would be lost.
-        ValueError: If ``copy=False`` and the data must be copied; if the array was deleted or donated, or lies on
-            other processes; if there is no such device; for a 64-bit ``dtype`` with 64-bit mode off.
+        ValueError: If ``copy=False`` and the data must be copied; if the array was deleted or donated, its storage
+            resized, or it lies on other processes; if there is no such device; for a 64-bit ``dtype`` with 64-bit
+            mode off.
         OverflowError: If a value is out of the range of the result's dtype.
 
     Warns:
@@ -67,10 +87,14 @@ def to_jax(tree: Any, *, dtype: Any = None, device: Any = None, copy: bool | Non
     See Also:
         :func:`jax.dlpack.from_dlpack`, :func:`to_torch`, :func:`to_numpy`
     """
+    if is_compiling():
+        from . import _uncompiled
+
+        return _uncompiled.call(to_jax, tree, dtype=dtype, device=device, copy=copy)
     if dtype is None and device is None and copy is None:
         # Most calls: memory that can be shared at once. What does not pass here is looked at with care.
         if is_plain_tensor(tree) and _keeps_width(numpy_dtypes().get(tree.dtype)):
-            return jax.dlpack.from_dlpack(tree)
+            return jax.dlpack.from_dlpack(owner(tree))
         if is_plain_numpy(tree) and tree.flags.writeable and _keeps_width(tree.dtype):
             return jax.dlpack.from_dlpack(tree)
     _check_copy("to_jax", copy)
@@ -89,7 +113,7 @@ def _keeps_width(dtype: np.dtype | None) -> bool:
 def to_torch(tree: Any, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Any:
     """Return arrays as torch tensors: the same bits, in the same memory where that is possible.
 
-    Trees and what may be in them are those of :func:`to_jax`.
+    Trees and what may be in them are those of :func:`to_jax`: what is no array in a tree stays what it is.
 
     Torch has no read-only tensors: writing into a tensor that shares with a JAX array, or with a read-only NumPy
     array, changes what its owner takes for constant. Pass ``copy=True`` for a tensor that will be written to.
@@ -111,8 +135,8 @@ def to_torch(tree: Any, *, dtype: Any = None, device: Any = None, copy: bool | N
     Raises:
         TypeError: For what is no dense array of numbers of at least a byte (sparse, meta, quantized, object, string,
             structured, traced, ...), for a dtype that torch lacks, and for an imaginary part that would be lost.
-        ValueError: If ``copy=False`` and the data must be copied; if the array was deleted or donated, or lies on
-            other processes; if there is no such device.
+        ValueError: If ``copy=False`` and the data must be copied; if the array was deleted or donated, its storage
+            resized, or it lies on other processes; if there is no such device.
         OverflowError: If a value is out of the range of the ``dtype`` that was asked for.
 
     Example:
@@ -124,6 +148,10 @@ def to_torch(tree: Any, *, dtype: Any = None, device: Any = None, copy: bool | N
     See Also:
         :func:`torch.from_dlpack`, :func:`to_jax`, :func:`to_numpy`
     """
+    if is_compiling():
+        from . import _uncompiled
+
+        return _uncompiled.call(to_torch, tree, dtype=dtype, device=device, copy=copy)
     try:
         import torch
     except ModuleNotFoundError:
@@ -163,8 +191,8 @@ def to_numpy(tree: Any, *, dtype: Any = None, copy: bool | None = None) -> Any:
     Raises:
         TypeError: For what is no dense array of numbers of at least a byte (sparse, meta, quantized, object, string,
             structured, traced, ...), and for an imaginary part that would be lost.
-        ValueError: If ``copy=False`` and the data must be copied; if the array was deleted or donated, or lies on
-            other processes.
+        ValueError: If ``copy=False`` and the data must be copied; if the array was deleted or donated, its storage
+            resized, or it lies on other processes.
         OverflowError: If a value is out of the range of the ``dtype`` that was asked for.
 
     Example:
@@ -176,6 +204,10 @@ def to_numpy(tree: Any, *, dtype: Any = None, copy: bool | None = None) -> Any:
     See Also:
         :func:`numpy.from_dlpack`, :func:`to_jax`, :func:`to_torch`
     """
+    if is_compiling():
+        from . import _uncompiled
+
+        return _uncompiled.call(to_numpy, tree, dtype=dtype, copy=copy)
     if dtype is None and copy is None:
         if is_plain_jax(tree, DTYPES):
             return np.asarray(tree)
@@ -192,7 +224,13 @@ def _convert(convert: Callable[..., Any], tree: Any, options: dict[str, Any]) ->
         return convert(tree, **options)
     done: dict[Any, Any] = {}
 
-    def once(path: Any, leaf: Any) -> Any:
+    def once(path: tuple[Any, ...], leaf: Any) -> Any:
+        if path and is_setting(leaf):
+            return leaf
+        if is_named_result(leaf):
+            names = type(leaf).__match_args__
+            fields = [once((*path, jax.tree_util.GetAttrKey(name)), x) for name, x in zip(names, leaf, strict=True)]
+            return _named_tuple(type(leaf).__name__, names)(*fields)
         key = _identity(leaf)
         if key not in done:
             try:
@@ -203,17 +241,25 @@ def _convert(convert: Callable[..., Any], tree: Any, options: dict[str, Any]) ->
                 raise
         return done[key]
 
-    return jax.tree_util.tree_map_with_path(once, tree, is_leaf=is_sparse)
+    try:
+        leaves, structure = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_sparse)
+    except ValueError as error:
+        error.add_note("jax.tree sorts the keys of a dict: give them one type, or make it a collections.OrderedDict")
+        raise
+    return jax.tree_util.tree_unflatten(structure, [once(path, leaf) for path, leaf in leaves])
+
+
+@functools.cache
+def _named_tuple(name: str, fields: tuple[str, ...]) -> Any:
+    """Return the named tuple for a result that torch names, whose own class ``jax.tree`` does not know."""
+    return collections.namedtuple(name, fields)  # noqa: PYI024
 
 
 def _identity(leaf: Any) -> Any:
     """Return what two leaves have in common if they are the same array.
 
-    A ``state_dict()`` wraps each of its tensors anew, so tied weights are known by their memory. Numbers are
-    never the same array, though small ones are the same object.
+    A ``state_dict()`` wraps each of its tensors anew, so tied weights are known by their memory.
     """
-    if is_number(leaf):
-        return object()
     if is_plain_tensor(leaf):
         return leaf.data_ptr(), leaf.shape, leaf.dtype
     return id(leaf)

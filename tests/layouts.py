@@ -92,3 +92,16 @@ def pointer(array):
     if isinstance(array, torch.Tensor):
         return array.data_ptr()
     return array.unsafe_buffer_pointer() if isinstance(array, jax.Array) else array.ctypes.data
+
+
+class Foreign:
+    """What speaks DLPack and is of none of the three libraries."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack__(self, **kwargs):
+        return self.array.__dlpack__(**kwargs)
+
+    def __dlpack_device__(self):
+        return self.array.__dlpack_device__()

@@ -1,4 +1,4 @@
-"""Conversions: who shares memory with whom, who may write, who lives how long, and what it costs."""
+"""Conversions: who shares memory with whom, who lives how long, and what it costs."""
 
 import gc
 import itertools
@@ -75,6 +75,8 @@ class TestCopy:
             ("jax", make("numpy", "bfloat16", "transposed")[0], "read-only, bfloat16 or float8 .* only in C order"),
             ("jax", np.zeros(3, ">f4"), "byte order"),
             ("jax", torch.ones(2, dtype=torch.complex64).conj(), "conjugate or negative bit"),
+            ("jax", torch._efficientzerotensor((3,)), "zeros that torch keeps no memory for"),
+            ("numpy", torch._efficientzerotensor((3,)), "zeros that torch keeps no memory for"),
             ("jax", 1.0, "a float is no array and has no memory"),
             ("torch", np.zeros(3)[::-1], "torch has no negative strides"),
             ("torch", np.zeros(3, ">f4"), "byte order"),
@@ -88,6 +90,7 @@ class TestCopy:
     def test_false_says_why(self, target, x, why):
         with pytest.raises(ValueError, match=f"to_{target}: copy=False, but the data must be copied: .*{why}"):
             TO[target](x, copy=False)
+        assert TO[target](x, copy=None) is not None
 
     @pytest.mark.parametrize("target", FRAMEWORKS)
     @pytest.mark.parametrize("source", FRAMEWORKS)
@@ -117,54 +120,6 @@ class TestCopy:
         assert x.grad.tolist() == [2, 2, 2]
 
 
-class TestMutability:
-    def test_numpy_of_a_jax_array_is_read_only(self):
-        x = jnp.arange(3.0)
-        assert not to_numpy(x).flags.writeable
-        with pytest.raises(ValueError, match="read-only"):
-            to_numpy(x)[0] = 1
-        assert to_numpy(x, copy=True).flags.writeable
-
-    @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-    def test_numpy_of_a_tensor_writes_through(self, dtype):
-        x = torch.zeros(3, dtype=getattr(torch, dtype))
-        to_numpy(x)[1] = 2
-        assert x.tolist() == [0, 2, 0]
-
-    def test_a_copy_of_a_jax_array_may_be_written_to(self):
-        x = jnp.arange(3.0)
-        to_torch(x, copy=True).add_(1)
-        assert x.tolist() == [0, 1, 2]
-
-    def test_a_tensor_that_shares_with_a_jax_array_writes_into_it(self):
-        """Torch has no read-only tensors: the docstring of to_torch warns, and copy=True is the way out."""
-        x = jax.device_put(np.float32([0, 1, 2]))
-        to_torch(x).add_(1)
-        assert x.tolist() == [1, 2, 3]
-
-    @pytest.mark.parametrize("source", ["torch", "numpy"])
-    def test_a_jax_array_that_shares_sees_later_writes(self, source):
-        x, _ = make(source, "int8")
-        y = to_jax(x)
-        x[...] = 7
-        assert set(read(y)) == {7}
-
-    @pytest.mark.parametrize("source", ["torch", "numpy"])
-    @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-    def test_donating_a_shared_array_leaves_the_owner_alone(self, source, dtype):
-        x, expected = make(source, dtype)
-        jax.block_until_ready(jax.jit(lambda v: v * 0, donate_argnums=0)(to_jax(x)))
-        assert read(x) == expected
-
-    @pytest.mark.parametrize("target", ["torch", "numpy"])
-    @pytest.mark.filterwarnings("ignore:Some donated buffers were not usable")
-    def test_donating_the_owner_leaves_the_view_alone(self, target):
-        x = jnp.arange(1024.0) + 1
-        y = TO[target](x)
-        jax.block_until_ready(jax.jit(lambda v: v * 0, donate_argnums=0)(x))
-        assert float(y[-1]) == 1024
-
-
 def test_a_result_that_is_still_computed_is_waited_for():
     x = jnp.full((512, 512), 1 / 512)
     power = jax.jit(lambda x: x @ x @ x @ x @ x)
@@ -185,17 +140,11 @@ class TestLifetime:
             np.full(64, 255, np.uint8)  # would reuse the memory, were it free
         assert chain == [None] * 3
 
-    @pytest.mark.parametrize("target", ["torch", "numpy"])
-    def test_deleting_a_jax_array_keeps_what_shares_with_it(self, target):
-        x, expected = make("jax", "float32")
-        y = TO[target](x)
-        x.delete()
-        assert read(y) == expected
-
+    @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
     @pytest.mark.parametrize("strides", ["contiguous", "strided"])
-    def test_memory_stays_flat(self, strides):
+    def test_memory_stays_flat(self, strides, dtype):
         """100,000 conversions of 64 KiB would leak 6 GiB if each left its array, 10 MiB if it left 100 bytes."""
-        sources = [np.ones((128, 256), np.float32)[:, ::2] for _ in range(3)]
+        sources = [np.ones((128, 256)).astype(jnp.dtype(dtype))[:, ::2] for _ in range(3)]
         if strides == "contiguous":
             sources = [to_numpy(to_torch(x, copy=True)).copy() for x in sources]
         sources = [sources[0], to_torch(sources[1]), to_jax(sources[2])]

@@ -60,12 +60,29 @@ def test_values_out_of_range_overflow(source, dtype, values):
         to_jax(make(source, values, dtype))
 
 
+def clipped(x, dtype):
+    """Return ``x`` as the message of an OverflowError says to make it."""
+    dtype = jnp.dtype(dtype)
+    if x.dtype.kind == "c":
+        return clipped(x.real, dtype) + 1j * clipped(x.imag, dtype)
+    info = jnp.iinfo(dtype) if dtype.kind in "iu" else jnp.finfo(dtype)
+    low, high = float(info.min), float(info.max)
+    if dtype.kind in "iu":
+        x, high = np.nan_to_num(x), np.nextafter(x.dtype.type(high), 0) if x.dtype.kind == "f" else int(info.max)
+        low = int(low)
+    if x.dtype.kind in "iu":
+        low, high = max(int(low), np.iinfo(x.dtype).min), min(int(high), np.iinfo(x.dtype).max)
+    return np.clip(x, x.dtype.type(low), x.dtype.type(high))
+
+
 @pytest.mark.parametrize("source", ["torch", "numpy"])
 @pytest.mark.parametrize(("dtype", "values"), TOO_LARGE)
 def test_values_out_of_range_overflow_although_asked_for(source, dtype, values):
     for to in TO.values():
-        with pytest.raises(OverflowError, match="clip it first"):
+        each = r", .real and .imag each$" if dtype == "complex128" else "$"
+        with pytest.raises(OverflowError, match=f"clip it first{each}"):
             to(make(source, values, dtype), dtype=NARROW[dtype])
+        to(make(source, clipped(np.array(values, dtype), NARROW[dtype]), dtype), dtype=NARROW[dtype])
 
 
 @pytest.mark.parametrize("source", ["torch", "numpy"])
@@ -87,6 +104,7 @@ def test_python_numbers_overflow_too(x):
 def test_a_python_int_beyond_64_bits(to):
     with pytest.raises(OverflowError, match="which 64 bits do not hold"):
         to(2**64)
+    assert float(to(float(2**64))) == 2**64
 
 
 def test_a_wide_jax_array_made_in_64_bit_mode_is_narrowed_outside_of_it(x64):
@@ -182,14 +200,17 @@ class TestDtype:
     def test_what_does_not_fit_overflows(self, values, have, want):
         for source in TO.values():
             x = source(np.array(values, have))
+            nan = ", and put numbers for its NaNs with nan_to_num$" if np.isnan(values).any() else "$"
             for to in TO.values():
-                with pytest.raises(OverflowError, match=f"{have} data has values outside {want}; clip it first"):
+                with pytest.raises(OverflowError, match=f"{have} data has values outside {want}; clip it first{nan}"):
                     to(x, dtype=want)
+                to(source(clipped(np.array(values, have), want)), dtype=want)
 
     @pytest.mark.parametrize("to", TO.values())
     def test_an_imaginary_part_is_not_dropped(self, to):
         with pytest.raises(TypeError, match=r"complex64 data cannot become float32; take \.real first"):
             to(np.complex64([1j]), dtype="float32")
+        assert to(np.complex64([1j]).real, dtype="float32").tolist() == [0]
 
     @pytest.mark.parametrize("name", FRAMEWORKS)
     @pytest.mark.parametrize("dtype", ["float33", "U3", object, "datetime64[s]", torch.complex32, 3, "int4"])
@@ -200,6 +221,9 @@ class TestDtype:
     def test_what_the_target_lacks(self):
         with pytest.raises(TypeError, match="torch has no dtype float8_e3m4"):
             to_torch(np.zeros(1), dtype="float8_e3m4")
+        with pytest.raises(TypeError, match="torch has no dtype float8_e3m4; ask for another one with dtype="):
+            to_torch(np.zeros(1, jnp.float8_e3m4))
+        assert to_torch(np.ones(1, jnp.float8_e3m4), dtype="float16").tolist() == [1]
         with pytest.raises(TypeError, match=r"JAX has no dtype (float128|longdouble)"):
             to_jax(np.zeros(1), dtype=np.longdouble)
 
