@@ -6,15 +6,22 @@ each set of shapes and dtypes. A program's derivatives and its batched form are 
 ``torch.autograd.Function`` serves derivatives of every order and every transform of ``torch.func``.
 """
 
+import base64
 import contextlib
 import functools
+import importlib
 import inspect
 import itertools
+import operator
+import sys
+import types
+import uuid
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import torch
@@ -29,7 +36,7 @@ _DOUBLES = (torch.float64, torch.complex128)
 
 
 # The functions that as_torch has returned, for _compiled to find by a number, which is what a graph can hold.
-bridges: weakref.WeakValueDictionary[int, Callable[..., Any]] = weakref.WeakValueDictionary()
+bridges: weakref.WeakValueDictionary[int, "_Bridge"] = weakref.WeakValueDictionary()
 
 _handles = itertools.count()
 
@@ -49,22 +56,26 @@ class _Program:
 
     def __call__(self, constants: tuple[Any, ...], tensors: tuple[torch.Tensor, ...]) -> tuple[Any, ...]:
         """Return the structure of the result followed by its tensors."""
-        if not (torch.compiler.is_compiling() or any(map(_stands_in, tensors))):
+        if not _is_recorded(tensors):
             return self.run(constants, tensors)
-        # These are the compiler's own tensors, which have no data: record an operator that is run later.
-        operators.append((self, constants))
+        # What is done with the tensors is written down, to be done later with others: what is written is an operator.
         structure = jax.tree.structure(self.result_shapes(constants, tensors))
-        return structure, *_operator(len(operators) - 1, list(tensors))
+        if torch.compiler.is_exporting():
+            return structure, *_run_exported(self.exported(constants, tensors), list(tensors))
+        return structure, *_run_recorded(_name_of(self, constants), list(tensors))
 
     def run(self, constants: tuple[Any, ...], tensors: tuple[torch.Tensor, ...]) -> tuple[Any, ...]:
         """Run on tensors with data, and return the structure of the result followed by its tensors.
 
         XLA gives every output a buffer of its own that nothing else refers to, so sharing it is safe:
-        writing into a result changes neither an input nor another result nor what JAX holds.
+        writing into a result changes neither an input nor another result nor what JAX holds. Where nothing is
+        compiled it may be an input or a constant of the function, and is copied.
         """
-        with _precision_of(tensors):
+        with _precision_of(tensors), _transfers_allowed():
             result = self.jitted(_arrays(constants), *map(_into_jit, tensors))
         leaves, structure = jax.tree.flatten(result)
+        if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
+            leaves = [to_torch(leaf, copy=True) for leaf in leaves]
         return structure, *map(_out_of_jit, leaves)
 
     def result_shapes(self, constants: tuple[Any, ...], tensors: tuple[torch.Tensor, ...]) -> Any:
@@ -72,17 +83,30 @@ class _Program:
         with _precision_of(tensors):
             return jax.eval_shape(self.jitted, _arrays(constants), *map(_shape_of, tensors))
 
+    def exported(self, constants: tuple[Any, ...], tensors: tuple[torch.Tensor, ...]) -> str:
+        """Return the program for arrays of these shapes and dtypes, with its constants, as text."""
+        with _precision_of(tensors):
+            bound = jax.jit(functools.partial(self.fn, _arrays(constants)))
+            program = jax.export.export(bound)(*map(_shape_of, tensors))
+        try:
+            return base64.b64encode(program.serialize()).decode()
+        except ImportError as error:
+            message = "as_torch: a torch.export needs flatbuffers to take a JAX function along: pip install flatbuffers"
+            raise ModuleNotFoundError(message, name="flatbuffers") from error
+
     def _vjp(self, wanted: tuple[bool, ...]) -> "_Program":
         """Return the program of (inputs, cotangents of the inexact outputs) to gradients of the wanted inputs.
 
-        A torch gradient is the complex conjugate of JAX's.
+        A torch gradient is the complex conjugate of JAX's. It is None for an input that no output depends on.
         """
 
-        def fn(constants: Any, *values: jax.Array) -> list[jax.Array]:
+        def fn(constants: Any, *values: jax.Array) -> list[jax.Array | None]:
             inputs, cotangents = values[: len(wanted)], values[len(wanted) :]
             outputs_of, differentiated = self._restricted(constants, inputs, wanted)
+            used = _used(jax.make_jaxpr(outputs_of)(*differentiated).jaxpr)
             _, pull_back = jax.vjp(outputs_of, *differentiated)
-            return [jnp.conj(gradient) for gradient in pull_back([jnp.conj(c) for c in cotangents])]
+            gradients = pull_back([jnp.conj(c) for c in cotangents])
+            return [jnp.conj(gradient) if use else None for gradient, use in zip(gradients, used, strict=True)]
 
         return _Program(fn)
 
@@ -114,23 +138,80 @@ class _Program:
         return outputs_of, tuple(itertools.compress(inputs, chosen))
 
 
-# The calls that compiled graphs refer to, by number. A graph is kept for the life of the process, and so are they.
-operators: list[tuple[_Program, tuple[Any, ...]]] = []
+# The calls that recorded graphs refer to, by a name that no other process gives. A graph is kept for the life of the
+# process, and so are they.
+recorded: dict[str, tuple[_Program, tuple[Any, ...]]] = {}
+_PROCESS = uuid.uuid4().hex
 
 
-@torch.library.custom_op("jaxact::call", mutates_args=())
-def _operator(number: int, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Run a program as an operator, which torch's compiler does not look into."""
-    program, constants = operators[number]
+def _name_of(program: _Program, constants: tuple[Any, ...]) -> str:
+    """Return a name under which a graph finds a call of a program."""
+    name = f"{_PROCESS}/{len(recorded)}"
+    recorded[name] = program, constants
+    return name
+
+
+def _named(name: str) -> tuple[_Program, tuple[Any, ...]]:
+    if name not in recorded:
+        raise RuntimeError(
+            "as_torch: this graph was recorded in another process, whose JAX functions did not come along; save it with "
+            "torch.export, which takes the compiled function along, or record it here"
+        )
+    return recorded[name]
+
+
+@torch.library.custom_op("jaxact::recorded", mutates_args=())
+def _run_recorded(name: str, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Run a program of this process as an operator, which torch's tracers do not look into."""
+    program, constants = _named(name)
     return list(program.run(constants, tuple(tensors))[1:])
 
 
-@_operator.register_fake
-def _(number: int, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
-    program, constants = operators[number]
+@_run_recorded.register_fake
+def _(name: str, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+    program, constants = _named(name)
+    return _without_data(jax.tree.leaves(program.result_shapes(constants, tuple(tensors))), tensors)
+
+
+@torch.library.custom_op("jaxact::exported", mutates_args=())
+def _run_exported(program: str, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Run a program that came along with a graph, in whatever process that is loaded."""
+    return list(_loaded(program).run((), tuple(tensors))[1:])
+
+
+@_run_exported.register_fake
+def _(program: str, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+    return _without_data(jax.tree.leaves(_loaded(program).result_shapes((), tuple(tensors))), tensors)
+
+
+@functools.cache
+def _loaded(program: str) -> _Program:
+    """Return the program that :meth:`_Program.exported` wrote."""
+    exported = jax.export.deserialize(bytearray(base64.b64decode(program)))
+    return _Program(lambda _constants, *arrays: exported.call(*arrays))
+
+
+def _without_data(shapes: list[Any], tensors: list[torch.Tensor]) -> list[torch.Tensor]:
     device = tensors[0].device if tensors else None
-    shapes = jax.tree.leaves(program.result_shapes(constants, tuple(tensors)))
     return [torch.empty(s.shape, dtype=getattr(torch, s.dtype.name), device=device) for s in shapes]
+
+
+def _used(jaxpr: Any) -> list[bool]:
+    """Say for each input of a traced function whether an output depends on it, as far as its operations tell."""
+    needed = {id(variable) for variable in jaxpr.outvars}
+    for equation in reversed(jaxpr.eqns):
+        if needed.isdisjoint(map(id, equation.outvars)):
+            continue
+        inner = [p for p in map(_jaxpr_of, equation.params.values()) if p and len(p.invars) == len(equation.invars)]
+        uses = _used(inner[0]) if len(inner) == 1 else [True] * len(equation.invars)
+        needed.update(id(variable) for variable, use in zip(equation.invars, uses, strict=True) if use)
+    return [id(variable) in needed for variable in jaxpr.invars]
+
+
+def _jaxpr_of(parameter: Any) -> Any:
+    """Return the traced function that a parameter of an operation is, if it is one."""
+    parameter = getattr(parameter, "jaxpr", parameter)
+    return parameter if hasattr(parameter, "eqns") else None
 
 
 def _keep_signature(function: Any) -> Any:
@@ -162,8 +243,8 @@ class _Call(torch.autograd.Function):
     def backward(ctx: Any, _structure: None, *cotangents: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         wanted = ctx.needs_input_grad[2:]
         cotangents = tuple(itertools.compress(cotangents, ctx.differentiable))
-        _, *gradients = _Call.apply(ctx.program.vjp(wanted), ctx.constants, *ctx.saved_tensors, *cotangents)
-        return None, None, *_spread(gradients, wanted)
+        structure, *gradients = _Call.apply(ctx.program.vjp(wanted), ctx.constants, *ctx.saved_tensors, *cotangents)
+        return None, None, *_spread(jax.tree.unflatten(structure, gradients), wanted)
 
     @staticmethod
     def jvp(ctx: Any, _program: None, _constants: None, *tangents: torch.Tensor | None) -> tuple[Any, ...]:
@@ -176,7 +257,7 @@ class _Call(torch.autograd.Function):
     def vmap(
         info: Any, in_dims: tuple[Any, ...], program: _Program, constants: tuple[Any, ...], *tensors: torch.Tensor
     ) -> tuple[tuple[Any, ...], tuple[int | None, ...]]:
-        outputs = _Call.apply(program.vmap(in_dims[2:], info.batch_size), constants, *tensors)
+        outputs = _Call.apply(program.vmap(in_dims[2:], int(info.batch_size)), constants, *tensors)
         return outputs, (None, *[0] * (len(outputs) - 1))
 
 
@@ -243,34 +324,76 @@ def as_torch(
             f"as_torch: fn must be a JAX function, got the torch module {type(fn).__name__}, which torch can call "
             "as it is; jaxact.interop.as_jax makes it a JAX function"
         )
-    declared = _StaticArguments(fn, static_argnums, static_argnames)
+    return _Bridge(fn, _StaticArguments(fn, static_argnums, static_argnames))
 
-    @functools.cache
-    def program(layout: Layout) -> _Program:
+
+class _Bridge:
+    """What :func:`as_torch` returns: as a function, but that it can be pickled wherever ``fn`` can."""
+
+    def __init__(self, fn: Callable[..., Any], declared: "_StaticArguments") -> None:
+        functools.update_wrapper(self, fn)
+        self._fn = fn
+        self._declared = declared
+        self._program = functools.cache(self._program_of)
+        self._handle = next(_handles)
+        bridges[self._handle] = self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not torch.compiler.is_dynamo_compiling():
+            return self.call(*args, **kwargs)
+        if torch.compiler.is_exporting():
+            raise TypeError("as_torch: torch.export takes the compiled function along with strict=False, and not without")
+        from . import _compiled
+
+        return _compiled.call(self._handle, args, kwargs)
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the JAX function, at once."""
+        if torch.jit.is_tracing():
+            raise TypeError(
+                "as_torch: torch.jit.trace cannot hold a JAX function; torch.export.export with strict=False can"
+            )
+        layout, values = lay_out("as_torch", *self._declared.mark(args, kwargs), _kind)
+        constants = tuple(values.get(_CONSTANTS, ()))
+        structure, *results = _Call.apply(self._program(layout), constants, *values.get(_TENSORS, ()))
+        return jax.tree.unflatten(structure, results)
+
+    def _program_of(self, layout: Layout) -> _Program:
         def flat(constants: Any, *tensors: jax.Array) -> Any:
             args, kwargs = layout.fill(tensors=tensors, constants=constants)
-            return fn(*args, **kwargs)
+            return self._fn(*args, **kwargs)
 
         return _Program(flat)
 
-    def call(*args: Any, **kwargs: Any) -> Any:
-        layout, values = lay_out("as_torch", *declared.mark(args, kwargs), _kind)
-        constants = tuple(values.get(_CONSTANTS, ()))
-        structure, *results = _Call.apply(program(layout), constants, *values.get(_TENSORS, ()))
-        return jax.tree.unflatten(structure, results)
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else types.MethodType(self, instance)
 
-    handle = next(_handles)
-    bridges[handle] = call
+    def __deepcopy__(self, memo: Any) -> "_Bridge":
+        return self
 
-    @functools.wraps(fn)
-    def call_or_trace(*args: Any, **kwargs: Any) -> Any:
-        if torch.compiler.is_dynamo_compiling():
-            from . import _compiled
+    def __reduce__(self) -> Any:
+        """Pickle by name what its name finds, as functions are pickled, and else what it is made of."""
+        if _is_found_by_name(self):
+            return self.__qualname__
+        declared = tuple(self._declared.positions), tuple(self._declared.names)
+        if _is_found_by_name(self._fn):  # which jitted functions don't do by themselves
+            return _as_torch_by_name, (self._fn.__module__, self._fn.__qualname__, *declared)
+        return _as_torch, (self._fn, *declared)
 
-            return _compiled.call(handle, args, kwargs)
-        return call(*args, **kwargs)
 
-    return call_or_trace
+def _as_torch(fn: Callable[..., Any], positions: tuple[int, ...], names: tuple[str, ...]) -> Callable[..., Any]:
+    return as_torch(fn, static_argnums=positions, static_argnames=names)
+
+
+def _as_torch_by_name(module: str, name: str, *declared: Any) -> Callable[..., Any]:
+    return _as_torch(operator.attrgetter(name)(importlib.import_module(module)), *declared)
+
+
+def _is_found_by_name(function: Any) -> bool:
+    found: Any = sys.modules.get(getattr(function, "__module__", None) or "")
+    for name in (getattr(function, "__qualname__", None) or "").split("."):
+        found = getattr(found, name, None)
+    return found is function
 
 
 class _StaticArguments:
@@ -311,6 +434,11 @@ def _kind(leaf: Any) -> str:
             "as_torch: got a traced JAX array; the function takes torch tensors and runs at once, so it cannot be "
             "called under jax.jit, jax.grad or jax.vmap; call the JAX function itself there"
         )
+    if isinstance(leaf, torch.fx.Proxy):
+        raise TypeError(
+            "as_torch: torch.fx.symbolic_trace cannot look into a JAX function; name the function to torch.fx.wrap, or "
+            "record with torch.fx.experimental.proxy_tensor.make_fx"
+        )
     if isinstance(leaf, (jax.Array, np.ndarray, np.generic, float, complex)):
         return _CONSTANTS
     return STATIC
@@ -328,12 +456,14 @@ def _all_on_cpu() -> bool:
 def _into_jit(tensor: torch.Tensor) -> Any:
     """Return a tensor as what a jitted function takes.
 
-    That is a NumPy view, which costs a third of a DLPack import, unless that would move the data to another
-    device, or leave unchecked whether 64-bit integers fit into 32 bits.
+    That is a NumPy view, which costs a third of a DLPack import and goes to the device of the other arguments, unless
+    that would move the data to another device. Of 64-bit integers it is checked whether they fit into 32 bits.
     """
-    if tensor.is_cpu and tensor.dtype not in _WIDE_INTEGERS and _all_on_cpu():
-        return to_numpy(tensor)
-    return to_jax(tensor)
+    if not (tensor.is_cpu and _all_on_cpu()):
+        return to_jax(tensor)
+    if tensor.dtype in _WIDE_INTEGERS:
+        return np.asarray(to_jax(tensor))
+    return to_numpy(tensor)
 
 
 def _out_of_jit(array: jax.Array) -> torch.Tensor:
@@ -357,6 +487,24 @@ def _precision_of(tensors: Iterable[torch.Tensor]) -> contextlib.AbstractContext
     if enabled or not any(tensor.dtype in _DOUBLES for tensor in tensors):
         return contextlib.nullcontext()
     return jax.enable_x64(True)
+
+
+def _transfers_allowed() -> contextlib.AbstractContextManager[Any]:
+    """Return the context in which JAX takes tensors, which are none of its arrays, also where a transfer guard is set."""
+    if jax.config.jax_transfer_guard_host_to_device in (None, "allow"):  # type: ignore[attr-defined]
+        return contextlib.nullcontext()
+    return jax.transfer_guard_host_to_device("allow")
+
+
+def _is_recorded(tensors: Iterable[torch.Tensor]) -> bool:
+    """Say whether torch writes down what is done with the tensors: it compiles, exports, or makes an FX graph."""
+    # torch.func.linearize and make_fx record with tensors that have data.
+    recorder = sys.modules.get("torch.fx.experimental.proxy_tensor")
+    return (
+        torch.compiler.is_compiling()
+        or any(map(_stands_in, tensors))
+        or (recorder is not None and recorder.get_proxy_mode() is not None)
+    )
 
 
 def _stands_in(tensor: torch.Tensor) -> bool:
