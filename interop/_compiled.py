@@ -30,7 +30,7 @@ def call(handle: int, args: Any, kwargs: Any) -> Any:
 @torch.compiler.disable
 def _call(handle: int, args: Any, kwargs: Any) -> Any:
     args, kwargs = jax.tree.map(_concrete, (args, kwargs))
-    return bridges[handle](*args, **kwargs)
+    return bridges[handle].call(*args, **kwargs)
 
 
 def _concrete(leaf: Any) -> Any:

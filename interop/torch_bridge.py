@@ -1,136 +1,36 @@
 """JAX functions in PyTorch: :func:`as_torch`.
 
 A call sorts its arguments into tensors, constants (which JAX traces but nobody differentiates) and static
-values. Static values and structure pick a :class:`_Program`, a JAX function of flat arrays, compiled once for
+values. Static values and structure pick a :class:`Program`, a JAX function of flat arrays, compiled once for
 each set of shapes and dtypes. A program's derivatives and its batched form are programs again, so that one
 ``torch.autograd.Function`` serves derivatives of every order and every transform of ``torch.func``.
 """
 
-import contextlib
 import functools
+import importlib
 import inspect
 import itertools
+import operator
+import sys
+import types
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import torch
 
 from ._arguments import STATIC, Layout, lay_out, static
-from .tensors import to_jax, to_numpy, to_torch
+from ._programs import Program
 
 _TENSORS = "tensors"
 _CONSTANTS = "constants"
-_WIDE_INTEGERS = (torch.int64, torch.uint64)
-_DOUBLES = (torch.float64, torch.complex128)
-
 
 # The functions that as_torch has returned, for _compiled to find by a number, which is what a graph can hold.
-bridges: weakref.WeakValueDictionary[int, Callable[..., Any]] = weakref.WeakValueDictionary()
+bridges: weakref.WeakValueDictionary[int, "_Bridge"] = weakref.WeakValueDictionary()
 
 _handles = itertools.count()
-
-
-class _Program:
-    """A JAX function ``fn(constants, *arrays)`` that returns a tree of arrays, jitted, with what derives from it.
-
-    Every program that derives from it is made once, so that its compiled code is found again.
-    """
-
-    def __init__(self, fn: Callable[..., Any]) -> None:
-        self.fn = fn
-        self.jitted = jax.jit(fn)
-        self.vjp = functools.cache(self._vjp)
-        self.jvp = functools.cache(self._jvp)
-        self.vmap = functools.cache(self._vmap)
-
-    def __call__(self, constants: tuple[Any, ...], tensors: tuple[torch.Tensor, ...]) -> tuple[Any, ...]:
-        """Return the structure of the result followed by its tensors."""
-        if not (torch.compiler.is_compiling() or any(map(_stands_in, tensors))):
-            return self.run(constants, tensors)
-        # These are the compiler's own tensors, which have no data: record an operator that is run later.
-        operators.append((self, constants))
-        structure = jax.tree.structure(self.result_shapes(constants, tensors))
-        return structure, *_operator(len(operators) - 1, list(tensors))
-
-    def run(self, constants: tuple[Any, ...], tensors: tuple[torch.Tensor, ...]) -> tuple[Any, ...]:
-        """Run on tensors with data, and return the structure of the result followed by its tensors.
-
-        XLA gives every output a buffer of its own that nothing else refers to, so sharing it is safe:
-        writing into a result changes neither an input nor another result nor what JAX holds.
-        """
-        with _precision_of(tensors):
-            result = self.jitted(_arrays(constants), *map(_into_jit, tensors))
-        leaves, structure = jax.tree.flatten(result)
-        return structure, *map(_out_of_jit, leaves)
-
-    def result_shapes(self, constants: tuple[Any, ...], tensors: tuple[torch.Tensor, ...]) -> Any:
-        """Return the result's tree with a ``jax.ShapeDtypeStruct`` for each array, without running anything."""
-        with _precision_of(tensors):
-            return jax.eval_shape(self.jitted, _arrays(constants), *map(_shape_of, tensors))
-
-    def _vjp(self, wanted: tuple[bool, ...]) -> "_Program":
-        """Return the program of (inputs, cotangents of the inexact outputs) to gradients of the wanted inputs.
-
-        A torch gradient is the complex conjugate of JAX's.
-        """
-
-        def fn(constants: Any, *values: jax.Array) -> list[jax.Array]:
-            inputs, cotangents = values[: len(wanted)], values[len(wanted) :]
-            outputs_of, differentiated = self._restricted(constants, inputs, wanted)
-            _, pull_back = jax.vjp(outputs_of, *differentiated)
-            return [jnp.conj(gradient) for gradient in pull_back([jnp.conj(c) for c in cotangents])]
-
-        return _Program(fn)
-
-    def _jvp(self, moving: tuple[bool, ...]) -> "_Program":
-        """Return the program of (inputs, tangents of the moving inputs) to tangents of the inexact outputs."""
-
-        def fn(constants: Any, *values: jax.Array) -> list[jax.Array]:
-            inputs, tangents = values[: len(moving)], values[len(moving) :]
-            outputs_of, differentiated = self._restricted(constants, inputs, moving)
-            _, out_tangents = jax.jvp(outputs_of, differentiated, tangents)
-            return out_tangents
-
-        return _Program(fn)
-
-    def _vmap(self, in_axes: tuple[int | None, ...], axis_size: int) -> "_Program":
-        """Return the program over a batch of that size, which lies on these axes of the inputs."""
-        return _Program(jax.vmap(self.fn, in_axes=(None, *in_axes), axis_size=axis_size))
-
-    def _restricted(
-        self, constants: Any, inputs: tuple[jax.Array, ...], chosen: tuple[bool, ...]
-    ) -> tuple[Callable[..., list[jax.Array]], tuple[jax.Array, ...]]:
-        """Return ``fn`` as a function of the chosen inputs to its inexact outputs, and those inputs."""
-
-        def outputs_of(*differentiated: jax.Array) -> list[jax.Array]:
-            values = iter(differentiated)
-            outputs = self.fn(constants, *[next(values) if c else x for c, x in zip(chosen, inputs, strict=True)])
-            return [out for out in jax.tree.leaves(outputs) if jnp.issubdtype(jnp.result_type(out), jnp.inexact)]
-
-        return outputs_of, tuple(itertools.compress(inputs, chosen))
-
-
-# The calls that compiled graphs refer to, by number. A graph is kept for the life of the process, and so are they.
-operators: list[tuple[_Program, tuple[Any, ...]]] = []
-
-
-@torch.library.custom_op("jaxact::call", mutates_args=())
-def _operator(number: int, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Run a program as an operator, which torch's compiler does not look into."""
-    program, constants = operators[number]
-    return list(program.run(constants, tuple(tensors))[1:])
-
-
-@_operator.register_fake
-def _(number: int, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
-    program, constants = operators[number]
-    device = tensors[0].device if tensors else None
-    shapes = jax.tree.leaves(program.result_shapes(constants, tuple(tensors)))
-    return [torch.empty(s.shape, dtype=getattr(torch, s.dtype.name), device=device) for s in shapes]
 
 
 def _keep_signature(function: Any) -> Any:
@@ -148,7 +48,7 @@ class _Call(torch.autograd.Function):
 
     @staticmethod
     @_keep_signature
-    def forward(program: _Program, constants: tuple[Any, ...], *tensors: torch.Tensor) -> tuple[Any, ...]:
+    def forward(program: Program, constants: tuple[Any, ...], *tensors: torch.Tensor) -> tuple[Any, ...]:
         return program(constants, tensors)
 
     @staticmethod
@@ -162,8 +62,8 @@ class _Call(torch.autograd.Function):
     def backward(ctx: Any, _structure: None, *cotangents: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         wanted = ctx.needs_input_grad[2:]
         cotangents = tuple(itertools.compress(cotangents, ctx.differentiable))
-        _, *gradients = _Call.apply(ctx.program.vjp(wanted), ctx.constants, *ctx.saved_tensors, *cotangents)
-        return None, None, *_spread(gradients, wanted)
+        structure, *gradients = _Call.apply(ctx.program.vjp(wanted), ctx.constants, *ctx.saved_tensors, *cotangents)
+        return None, None, *_spread(jax.tree.unflatten(structure, gradients), wanted)
 
     @staticmethod
     def jvp(ctx: Any, _program: None, _constants: None, *tangents: torch.Tensor | None) -> tuple[Any, ...]:
@@ -174,9 +74,9 @@ class _Call(torch.autograd.Function):
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: tuple[Any, ...], program: _Program, constants: tuple[Any, ...], *tensors: torch.Tensor
+        info: Any, in_dims: tuple[Any, ...], program: Program, constants: tuple[Any, ...], *tensors: torch.Tensor
     ) -> tuple[tuple[Any, ...], tuple[int | None, ...]]:
-        outputs = _Call.apply(program.vmap(in_dims[2:], info.batch_size), constants, *tensors)
+        outputs = _Call.apply(program.vmap(in_dims[2:], int(info.batch_size)), constants, *tensors)
         return outputs, (None, *[0] * (len(outputs) - 1))
 
 
@@ -195,11 +95,17 @@ def as_torch(
 
     Under ``torch.compile`` a call is one custom operator, without a graph break, for backends that trace with
     AOTAutograd (inductor). An argument that Dynamo cannot put into a graph, such as a JAX dtype, makes a graph break,
-    and so an error with ``fullgraph=True``; bind such arguments beforehand with ``functools.partial``.
+    and so an error with ``fullgraph=True``; bind such arguments beforehand with ``functools.partial``. So it is in the
+    graphs of ``make_fx`` and ``torch.func.linearize``, which are for the process that made them.
+
+    ``torch.export.export(..., strict=False)`` takes the compiled function along, for the shapes and the platform that
+    it was exported on (package flatbuffers), without its derivatives; what loads it imports ``as_torch`` first. The
+    function can be pickled, as in ``torch.save`` of a module, if ``fn`` can or is found by its name.
 
     Arguments and results may be nested in anything that ``jax.tree`` knows. In the arguments
 
-    - tensors are what is differentiated; integer tensors and those that need no gradient get None;
+    - tensors are what is differentiated; integer tensors, those that need no gradient and those that no result
+      depends on get None;
     - JAX and NumPy arrays and floats are traced by JAX and have no gradient;
     - everything else, such as an int, a bool, a string, a dtype or a function, is static: it must be hashable,
       and each new value compiles anew. An int that changes with every call is better passed as a tensor.
@@ -221,7 +127,8 @@ def as_torch(
 
     Raises:
         TypeError: If ``fn`` is not callable or is a torch module; when called, for a JAX tracer, a tensor that
-            JAX cannot hold (sparse, quantized, meta) or a static value that is not hashable.
+            JAX cannot hold (sparse, quantized, meta) or a static value that is not hashable; under
+            ``torch.jit.trace``, ``torch.fx.symbolic_trace`` and ``torch.export`` with ``strict=True``.
         ValueError: If ``static_argnums`` or ``static_argnames`` name no parameter of ``fn``.
 
     Example:
@@ -243,34 +150,76 @@ def as_torch(
             f"as_torch: fn must be a JAX function, got the torch module {type(fn).__name__}, which torch can call "
             "as it is; jaxact.interop.as_jax makes it a JAX function"
         )
-    declared = _StaticArguments(fn, static_argnums, static_argnames)
+    return _Bridge(fn, _StaticArguments(fn, static_argnums, static_argnames))
 
-    @functools.cache
-    def program(layout: Layout) -> _Program:
-        def flat(constants: Any, *tensors: jax.Array) -> Any:
-            args, kwargs = layout.fill(tensors=tensors, constants=constants)
-            return fn(*args, **kwargs)
 
-        return _Program(flat)
+class _Bridge:
+    """What :func:`as_torch` returns: as a function, but that it can be pickled wherever ``fn`` can."""
 
-    def call(*args: Any, **kwargs: Any) -> Any:
-        layout, values = lay_out("as_torch", *declared.mark(args, kwargs), _kind)
+    def __init__(self, fn: Callable[..., Any], declared: "_StaticArguments") -> None:
+        functools.update_wrapper(self, fn)
+        self._fn = fn
+        self._declared = declared
+        self._program = functools.cache(self._program_of)
+        self._handle = next(_handles)
+        bridges[self._handle] = self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not torch.compiler.is_dynamo_compiling():
+            return self.call(*args, **kwargs)
+        if torch.compiler.is_exporting():
+            raise TypeError("as_torch: torch.export cannot take a JAX function along, but with strict=False it can")
+        from . import _compiled
+
+        return _compiled.call(self._handle, args, kwargs)
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the JAX function, at once."""
+        if torch.jit.is_tracing():  # type: ignore[attr-defined]
+            raise TypeError(
+                "as_torch: torch.jit.trace cannot hold a JAX function; torch.export.export with strict=False can"
+            )
+        layout, values = lay_out("as_torch", *self._declared.mark(args, kwargs), _kind)
         constants = tuple(values.get(_CONSTANTS, ()))
-        structure, *results = _Call.apply(program(layout), constants, *values.get(_TENSORS, ()))
+        structure, *results = _Call.apply(self._program(layout), constants, *values.get(_TENSORS, ()))
         return jax.tree.unflatten(structure, results)
 
-    handle = next(_handles)
-    bridges[handle] = call
+    def _program_of(self, layout: Layout) -> Program:
+        def flat(constants: Any, *tensors: jax.Array) -> Any:
+            args, kwargs = layout.fill(tensors=tensors, constants=constants)
+            return self._fn(*args, **kwargs)
 
-    @functools.wraps(fn)
-    def call_or_trace(*args: Any, **kwargs: Any) -> Any:
-        if torch.compiler.is_dynamo_compiling():
-            from . import _compiled
+        return Program(flat)
 
-            return _compiled.call(handle, args, kwargs)
-        return call(*args, **kwargs)
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else types.MethodType(self, instance)
 
-    return call_or_trace
+    def __deepcopy__(self, memo: Any) -> "_Bridge":
+        return self
+
+    def __reduce__(self) -> Any:
+        """Pickle by name what its name finds, as functions are pickled, and else what it is made of."""
+        if _is_found_by_name(self):
+            return self.__qualname__  # type: ignore[attr-defined]
+        declared = tuple(self._declared.positions), tuple(self._declared.names)
+        if _is_found_by_name(self._fn):  # which jitted functions don't do by themselves
+            return _as_torch_by_name, (self._fn.__module__, self._fn.__qualname__, *declared)
+        return _as_torch, (self._fn, *declared)
+
+
+def _as_torch(fn: Callable[..., Any], positions: tuple[int, ...], names: tuple[str, ...]) -> Callable[..., Any]:
+    return as_torch(fn, static_argnums=positions, static_argnames=names)
+
+
+def _as_torch_by_name(module: str, name: str, *declared: Any) -> Callable[..., Any]:
+    return _as_torch(operator.attrgetter(name)(importlib.import_module(module)), *declared)
+
+
+def _is_found_by_name(function: Any) -> bool:
+    found: Any = sys.modules.get(getattr(function, "__module__", None) or "")
+    for name in (getattr(function, "__qualname__", None) or "").split("."):
+        found = getattr(found, name, None)
+    return found is function
 
 
 class _StaticArguments:
@@ -311,34 +260,14 @@ def _kind(leaf: Any) -> str:
             "as_torch: got a traced JAX array; the function takes torch tensors and runs at once, so it cannot be "
             "called under jax.jit, jax.grad or jax.vmap; call the JAX function itself there"
         )
+    if isinstance(leaf, torch.fx.Proxy):
+        raise TypeError(
+            "as_torch: torch.fx.symbolic_trace cannot look into a JAX function; name the function to torch.fx.wrap, or "
+            "record with torch.fx.experimental.proxy_tensor.make_fx"
+        )
     if isinstance(leaf, (jax.Array, np.ndarray, np.generic, float, complex)):
         return _CONSTANTS
     return STATIC
-
-
-def _arrays(constants: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(to_jax(c) if isinstance(c, (np.ndarray, np.generic)) else c for c in constants)
-
-
-@functools.cache
-def _all_on_cpu() -> bool:
-    return jax.default_backend() == "cpu"
-
-
-def _into_jit(tensor: torch.Tensor) -> Any:
-    """Return a tensor as what a jitted function takes.
-
-    That is a NumPy view, which costs a third of a DLPack import, unless that would move the data to another
-    device, or leave unchecked whether 64-bit integers fit into 32 bits.
-    """
-    if tensor.is_cpu and tensor.dtype not in _WIDE_INTEGERS and _all_on_cpu():
-        return to_numpy(tensor)
-    return to_jax(tensor)
-
-
-def _out_of_jit(array: jax.Array) -> torch.Tensor:
-    """Return a result as a tensor, on the CPU by way of a NumPy view for the same reason."""
-    return to_torch(to_numpy(array) if _all_on_cpu() else array)
 
 
 def _is_inexact(tensor: torch.Tensor) -> bool:
@@ -349,21 +278,3 @@ def _spread(values: Iterable[Any], where: Iterable[bool]) -> list[Any]:
     """Return ``values`` laid out on the true places of ``where``, with None on the others."""
     remaining = iter(values)
     return [next(remaining) if here else None for here in where]
-
-
-def _precision_of(tensors: Iterable[torch.Tensor]) -> contextlib.AbstractContextManager[Any]:
-    """Return the context to compute in: 64-bit mode where a tensor needs it, else as things are."""
-    enabled = jax.dtypes.canonicalize_dtype(np.float64) == np.float64
-    if enabled or not any(tensor.dtype in _DOUBLES for tensor in tensors):
-        return contextlib.nullcontext()
-    return jax.enable_x64(True)
-
-
-def _stands_in(tensor: torch.Tensor) -> bool:
-    """Say whether the tensor stands for one in a trace, which ``is_compiling`` says only in newer releases of torch."""
-    return type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
-
-
-def _shape_of(tensor: torch.Tensor) -> jax.ShapeDtypeStruct:
-    dtype = jax.dtypes.canonicalize_dtype(str(tensor.dtype).removeprefix("torch."))
-    return jax.ShapeDtypeStruct(tuple(map(int, tensor.shape)), dtype)
