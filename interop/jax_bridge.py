@@ -1,24 +1,23 @@
 """Torch functions in JAX: :func:`as_jax`.
 
-JAX calls back to the host, where torch runs; the backward pass is a second callback, which runs torch's autograd.
-
-A callback must not wait for JAX. The CPU client runs callbacks, kernels and large copies in the same few threads,
-so that a callback which waits for one of them may wait forever. Hence no callback touches ``jax.numpy``, and on
-the CPU the callback is ``jax.experimental.buffer_callback``, which sees XLA's own buffers: ``jax.pure_callback``
-copies its arguments to JAX arrays first, and on a machine with one core that hangs for arrays of 16 MB.
+What a call's arguments and results are is decided here; ``_torch_call`` runs the function and differentiates it.
 """
 
+import collections
 import copy
+import dataclasses
 import functools
-import itertools
-from collections.abc import Callable, Iterable
+import hashlib
+import threading
+import types
+import weakref
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-from jax.experimental.buffer_callback import buffer_callback
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -26,110 +25,16 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from jaxact._boundary import fits
-
 from ._arguments import STATIC, Layout, lay_out
-from .tensors import to_jax, to_numpy, to_torch
+from ._torch_call import Program, Settings, Shapes, call, shape_of, undisturbed_thread
+from .tensors import to_jax, to_numpy
 
 _ARRAYS = "arrays"
 
 
-class _HostFunction:
-    """A torch function of flat tensors to a list of tensors, callable from JAX with flat arrays.
-
-    Attributes:
-        fn: The torch function.
-        shapes_of: Returns the results' shapes and JAX dtypes for those of the arguments.
-        __call__: The JAX function, with a gradient.
-    """
-
-    def __init__(
-        self,
-        fn: Callable[..., list[torch.Tensor]],
-        shapes_of: Callable[..., list[jax.ShapeDtypeStruct]],
-    ) -> None:
-        self.fn = fn
-        self.shapes_of = shapes_of
-        self.vjp = functools.cache(self._vjp)
-        self.call = jax.custom_vjp(self._call)
-        self.call.defvjp(self._forward, self._backward)
-
-    def _call(self, *arrays: jax.Array) -> list[jax.Array]:
-        shapes = self.shapes_of(*map(_shape_of, arrays))
-
-        def into_buffers(_context: Any, results: list[Any], *buffers: Any) -> None:
-            for buffer, result in zip(results, self._on_host(shapes, *buffers), strict=True):
-                np.asarray(buffer)[...] = result
-
-        return jax.lax.platform_dependent(
-            *arrays,
-            cpu=buffer_callback(into_buffers, shapes, vmap_method="sequential"),
-            default=functools.partial(
-                jax.pure_callback, functools.partial(self._on_host, shapes), shapes, vmap_method="sequential"
-            ),
-        )
-
-    def _on_host(self, shapes: list[jax.ShapeDtypeStruct], *arrays: Any) -> list[np.ndarray]:
-        """Run in torch. The arguments are copied, because torch functions may write into them."""
-        tensors = [to_torch(np.asarray(array), copy=True) for array in arrays]
-        with torch.enable_grad():
-            results = self.fn(*tensors)
-        return [_as_promised(result, shape) for result, shape in zip(results, shapes, strict=True)]
-
-    def _forward(self, *arrays: jax.Array) -> tuple[list[jax.Array], tuple[jax.Array, ...]]:
-        return self.call(*arrays), arrays
-
-    def _backward(self, arrays: tuple[jax.Array, ...], cotangents: list[jax.Array]) -> tuple[Any, ...]:
-        wanted = tuple(map(_is_inexact, arrays))
-        # The cotangent of an integer result has no information: JAX gives it the dtype float0.
-        inexact = [jnp.conj(cotangent) for cotangent in cotangents if cotangent.dtype != jax.dtypes.float0]
-        gradients = iter(self.vjp(wanted).call(*arrays, *inexact))
-        return tuple(
-            jnp.conj(next(gradients)) if want else np.zeros(array.shape, jax.dtypes.float0)
-            for want, array in zip(wanted, arrays, strict=True)
-        )
-
-    def _vjp(self, wanted: tuple[bool, ...]) -> "_HostFunction":
-        """Return the function of (inputs, cotangents of the inexact outputs) to gradients of the wanted inputs.
-
-        Where that function is differentiated in turn, its arguments require grad and the graph is kept.
-        A torch gradient is the complex conjugate of JAX's.
-        """
-
-        def fn(*values: torch.Tensor) -> list[torch.Tensor]:
-            again = any(value.requires_grad for value in values)
-            inputs = [
-                value.detach().requires_grad_() if want and not value.requires_grad else value
-                for want, value in zip(wanted, values, strict=False)
-            ]
-            # Clones, because torch forbids writing into the leaves of a graph and fn may do that.
-            outputs = self.fn(*[value.clone() if want else value for want, value in zip(wanted, inputs, strict=True)])
-            inexact = [output for output in outputs if output.is_floating_point() or output.is_complex()]
-            pulled = [
-                (output, cotangent)
-                for output, cotangent in zip(inexact, values[len(wanted) :], strict=True)
-                if output.requires_grad
-            ]
-            differentiated = list(itertools.compress(inputs, wanted))
-            if not pulled:
-                return [torch.zeros_like(value) for value in differentiated]
-            return list(
-                torch.autograd.grad(
-                    [output for output, _ in pulled],
-                    differentiated,
-                    [cotangent for _, cotangent in pulled],
-                    create_graph=again,
-                    materialize_grads=True,
-                )
-            )
-
-        def shapes_of(*values: jax.ShapeDtypeStruct) -> list[jax.ShapeDtypeStruct]:
-            return list(itertools.compress(values, wanted))
-
-        return _HostFunction(fn, shapes_of)
-
-
-def as_jax(fn: Callable[..., Any], *, result_shape_dtypes: Any = None) -> Callable[..., Any]:
+def as_jax(
+    fn: Callable[..., Any], *, result_shape_dtypes: Any = None, vmap_method: str = "sequential"
+) -> Callable[..., Any]:
     """Make a torch function or module a JAX function that can be jitted, differentiated and vmapped.
 
     The result works under ``jit``, ``grad``, ``vjp``, ``jacrev``, ``vmap``, ``scan`` and ``checkpoint``. Torch runs
@@ -184,68 +89,204 @@ def as_jax(fn: Callable[..., Any], *, result_shape_dtypes: Any = None) -> Callab
     See Also:
         :func:`jax.pure_callback`, :func:`torch.func.functional_call`
     """
-    if isinstance(fn, torch.nn.Module):
-        return _module_as_jax(fn, result_shape_dtypes)
+    if vmap_method not in ("sequential", "batched"):
+        raise ValueError(f"as_jax: vmap_method must be 'sequential' or 'batched', got {vmap_method!r}")
     if not callable(fn):
         raise TypeError(f"as_jax: fn must be a torch function or module, got {type(fn).__name__}")
-    return functools.wraps(fn)(_function_as_jax(fn, result_shape_dtypes))
+    settings = Settings(vmap_method == "batched", torch.get_default_dtype())
+    if isinstance(fn, torch.nn.Module):
+        return _module_as_jax(fn, result_shape_dtypes, settings)
+    return _bridge(fn, result_shape_dtypes, settings)
 
 
-def _function_as_jax(fn: Callable[..., Any], result_shape_dtypes: Any) -> Callable[..., Any]:
-    """Return ``fn`` as a jitted JAX function, traced once for each layout and set of shapes and dtypes."""
+class _Bridge:
+    """A torch function as a jitted JAX function, traced once for each layout and set of shapes and dtypes.
 
-    @functools.cache
-    def results_of(layout: Layout, shapes: tuple[jax.ShapeDtypeStruct, ...]) -> tuple[Any, list[Any]]:
-        """Return the structure of the result, and shape and dtype of each leaf."""
-        if result_shape_dtypes is not None:
-            leaves, structure = jax.tree.flatten(result_shape_dtypes)
-            return structure, [(leaf.shape, jnp.dtype(leaf.dtype)) for leaf in leaves]
-        structure, tensors = _run_without_data(fn, layout, shapes)
-        return structure, [(tuple(tensor.shape), _jax_dtype(tensor)) for tensor in tensors]
+    Attributes:
+        fn: The torch function.
+        result_shape_dtypes: The result as a tree of ``jax.ShapeDtypeStruct``, or None.
+        settings: What it runs under.
+    """
 
-    @functools.cache
-    def host_function(layout: Layout) -> _HostFunction:
-        def flat(*tensors: torch.Tensor) -> list[torch.Tensor]:
-            args, kwargs = layout.fill(arrays=tensors)
-            return _tensors_of(fn(*args, **kwargs))[1]
+    def __init__(self, fn: Callable[..., Any], result_shape_dtypes: Any, settings: Settings) -> None:
+        functools.update_wrapper(self, fn, updated=())
+        self.fn = fn
+        self.result_shape_dtypes = result_shape_dtypes
+        self.settings = settings
+        self.widened: set[Layout] = set()
+        self.results_of = functools.cache(self._results_of)
+        self.program = functools.cache(self._program)
+        self.run = jax.jit(self._run, static_argnums=0)
 
-        def shapes_of(*shapes: jax.ShapeDtypeStruct) -> list[jax.ShapeDtypeStruct]:
-            results = results_of(layout, shapes)[1]
-            return [jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(dtype)) for shape, dtype in results]
-
-        return _HostFunction(flat, shapes_of)
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def run(layout: Layout, *arrays: jax.Array) -> Any:
-        structure, _ = results_of(layout, tuple(map(_shape_of, arrays)))
-        return jax.tree.unflatten(structure, host_function(layout).call(*arrays))
-
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         layout, values = lay_out("as_jax", args, kwargs, _kind)
         arrays = [to_jax(x) if isinstance(x, (np.ndarray, np.generic)) else x for x in values.get(_ARRAYS, ())]
-        return run(layout, *arrays)
+        return self.run(layout, *arrays)
 
-    return call
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """Bind as a method, as a function does."""
+        return self if instance is None else types.MethodType(self, instance)
+
+    def _run(self, layout: Layout, *arrays: jax.Array) -> Any:
+        structure, _ = self.results_of(layout, tuple(map(shape_of, arrays)))
+        return jax.tree.unflatten(structure, call(self.program(layout), *arrays))
+
+    def _program(self, layout: Layout) -> Program:
+        def shapes_of(*shapes: jax.ShapeDtypeStruct) -> Shapes:
+            results = self.results_of(layout, shapes)[1]
+            return [jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(dtype)) for shape, dtype in results]
+
+        name = getattr(self.fn, "__name__", type(self.fn).__name__)
+        return Program(name, lambda *tensors: self._in_torch(layout, *tensors)[1], shapes_of, self.settings)
+
+    def _results_of(self, layout: Layout, shapes: tuple[jax.ShapeDtypeStruct, ...]) -> tuple[Any, list[Any]]:
+        """Return the structure of the result, and shape and dtype of each leaf."""
+        if self.result_shape_dtypes is not None:
+            leaves, structure = jax.tree.flatten(self.result_shape_dtypes)
+            return structure, [(leaf.shape, jnp.dtype(leaf.dtype)) for leaf in leaves]
+        fn = functools.partial(self._in_torch, layout)
+        return undisturbed_thread(self.settings, _shapes_without_data, fn, shapes)
+
+    def _in_torch(self, layout: Layout, *tensors: torch.Tensor) -> tuple[Any, list[torch.Tensor]]:
+        """Call the function on tensors, and return structure and leaves of what it returns.
+
+        Where torch takes indices and labels it often wants int64, which JAX has in 64-bit mode only. So if the function
+        fails on narrower integers, it is tried on int64, and if that is right it stays so.
+        """
+        narrow = [tensor.dtype in _NARROW_INTEGERS for tensor in tensors]
+        if not any(narrow):
+            return self._call(layout, tensors)
+        wide = [tensor.long() if here else tensor for here, tensor in zip(narrow, tensors, strict=True)]
+        if layout in self.widened:
+            return self._call(layout, wide)
+        try:
+            # Clones, for what the function has written when it fails.
+            return self._call(layout, [tensor.clone() for tensor in tensors])
+        except (RuntimeError, IndexError):
+            results = self._call(layout, wide)
+            self.widened.add(layout)
+            return results
+
+    def _call(self, layout: Layout, tensors: Iterable[torch.Tensor]) -> tuple[Any, list[torch.Tensor]]:
+        args, kwargs = layout.fill(arrays=tensors)
+        return _tensors_of(self.fn(*args, **kwargs))
+
+    # A bridge never changes, and to copy it is to trace again.
+    def __copy__(self) -> "_Bridge":
+        return self
+
+    def __deepcopy__(self, memo: Any) -> "_Bridge":
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _bridge, (self.fn, self.result_shape_dtypes, self.settings)
 
 
-def _module_as_jax(module: torch.nn.Module, result_shape_dtypes: Any) -> jax.tree_util.Partial:
-    """Return a copy of ``module`` as a function of its trainable parameters, with their values bound."""
-    module = copy.deepcopy(module).cpu()
-    trainable = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+class _OfModule:
+    """A module as a function of its trainable parameters, by name, and its arguments.
 
-    def apply(parameters: dict[str, torch.Tensor], *args: Any, **kwargs: Any) -> Any:
+    Attributes:
+        module: The module; nobody else has it.
+        names: The names of the trainable parameters.
+    """
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self.__name__ = self.__qualname__ = type(module).__name__
+        self.__doc__ = type(module).__doc__
+        self.module = module
+        self.names = frozenset(name for name, value in module.named_parameters() if value.requires_grad)
+        # The module holds the parameters while it runs, and so can run in one thread only.
+        self.lock = threading.RLock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _OfModule, (self.module,)
+
+    def __call__(self, parameters: dict[str, torch.Tensor], /, *args: Any, **kwargs: Any) -> Any:
         # Copies, so that a module that writes into its buffers is noticed, and this one stays as it is.
-        buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
-        result = torch.func.functional_call(module, {**parameters, **buffers}, args, kwargs)
+        buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
+        with self.lock:
+            result = torch.func.functional_call(self.module, {**parameters, **buffers}, args, kwargs)
         if changed := [name for name, buffer in buffers.items() if buffer._version > 0]:
             raise ValueError(
-                f"as_jax: {type(module).__name__} updates its buffers {', '.join(changed)} when it is called, which a "
+                f"as_jax: {self.__name__} updates its buffers {', '.join(changed)} when it is called, which a "
                 "JAX function cannot; call module.eval() first"
             )
         return result
 
-    apply.__name__ = type(module).__name__
-    return jax.tree_util.Partial(_function_as_jax(apply, result_shape_dtypes), to_jax(trainable))
+
+def _module_as_jax(module: torch.nn.Module, result_shape_dtypes: Any, settings: Settings) -> jax.tree_util.Partial:
+    """Return a copy of ``module`` as a function of its trainable parameters, with their values bound."""
+    with torch.inference_mode(False):  # a copy made in that mode could not be differentiated
+        of_module = _OfModule(copy.deepcopy(module).cpu())
+    trainable = {name: value for name, value in of_module.module.named_parameters() if name in of_module.names}
+    return jax.tree_util.Partial(_bridge(of_module, result_shape_dtypes, settings), to_jax(trainable))
+
+
+# The bridges in use, by what they compute, so that what was traced and compiled for one serves the next.
+_bridges: weakref.WeakValueDictionary[Any, _Bridge] = weakref.WeakValueDictionary()
+
+
+def _bridge(fn: Callable[..., Any], result_shape_dtypes: Any, settings: Settings) -> _Bridge:
+    """Return the bridge of a function: the one in use where that is known to be equal, else a new one."""
+    shapes, structure = jax.tree.flatten(result_shape_dtypes)
+    for shape in shapes:
+        if not (hasattr(shape, "shape") and hasattr(shape, "dtype")):
+            raise TypeError(
+                "as_jax: result_shape_dtypes must be a tree of jax.ShapeDtypeStruct, or of arrays like the result, got "
+                f"{shape!r} in it"
+            )
+    same = (structure, tuple((tuple(shape.shape), jnp.dtype(shape.dtype)) for shape in shapes), settings)
+    # A bridge holds its function, whose id is no other's as long as there is the bridge.
+    key = (_module_key(fn) if isinstance(fn, _OfModule) else id(fn), same)
+    return _bridges.get(key) or _bridges.setdefault(key, _Bridge(fn, result_shape_dtypes, settings))
+
+
+class _UnknownError(Exception):
+    """Raised for an object of which it is not known what makes two of it equal."""
+
+
+def _module_key(of_module: _OfModule) -> Any:
+    """Return what two modules have in common only if they compute the same function of their parameters.
+
+    That is everything there is in them but the values of trainable parameters: classes, functions and hooks are the
+    same objects, settings and buffers have equal values. If a module holds anything else, it is equal to none.
+    """
+    parameters = {id(value): name for name, value in of_module.module.named_parameters() if name in of_module.names}
+    modules: dict[int, int] = {}
+
+    def key(value: Any) -> Any:
+        if value is None or isinstance(value, _COMPARED_BY_IDENTITY):
+            return value
+        if type(value) in _COMPARED_BY_VALUE:
+            return type(value), repr(value)  # 0.0 and -0.0 are equal, 1 and True too
+        if type(value) in (list, tuple, torch.Size):
+            return type(value), tuple(map(key, value))
+        if type(value) in (dict, collections.OrderedDict):
+            return type(value), tuple((key(name), key(entry)) for name, entry in value.items())
+        if type(value) in (set, frozenset) and all(type(entry) is str for entry in value):
+            return type(value), frozenset(value)
+        if id(value) in parameters:
+            return "parameter", parameters[id(value)]
+        if isinstance(value, torch.nn.Module):
+            if id(value) in modules:  # it occurs twice
+                return "module", modules[id(value)]
+            modules[id(value)] = len(modules)
+            return type(value), key(vars(value))
+        if type(value) in (torch.Tensor, torch.nn.Parameter) and value.layout == torch.strided:
+            data = hashlib.sha256(to_numpy(value).tobytes()).digest()
+            return type(value), value.requires_grad, value.dtype, tuple(value.shape), value.stride(), data
+        raise _UnknownError
+
+    try:
+        return key(of_module.module)
+    except (_UnknownError, TypeError, ValueError):  # the latter two from tensors that are no arrays
+        return object()
+
+
+_COMPARED_BY_IDENTITY = (type, types.FunctionType, types.BuiltinFunctionType, torch.dtype)
+_COMPARED_BY_VALUE = (bool, int, float, complex, str, bytes, torch.device)
+_ONE = jax.tree.structure(0)
+_NARROW_INTEGERS = (torch.int8, torch.int16, torch.int32)
 
 
 class _RefuseRandom(TorchDispatchMode):
@@ -264,16 +305,15 @@ class _RefuseRandom(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _run_without_data(
-    fn: Callable[..., Any], layout: Layout, shapes: Iterable[jax.ShapeDtypeStruct]
-) -> tuple[Any, list[torch.Tensor]]:
-    """Run ``fn`` on fake tensors of these shapes, and return the structure of the result and its fake tensors."""
+def _shapes_without_data(
+    fn: Callable[..., tuple[Any, list[torch.Tensor]]], shapes: Iterable[jax.ShapeDtypeStruct]
+) -> tuple[Any, list[Any]]:
+    """Run ``fn`` on fake tensors, and return the structure of the result, and shape and dtype of each leaf."""
     with FakeTensorMode(allow_non_fake_inputs=True), _RefuseRandom():
-        args, kwargs = layout.fill(
-            arrays=[torch.empty(shape.shape, dtype=getattr(torch, shape.dtype.name)) for shape in shapes]
-        )
         try:
-            return _tensors_of(fn(*args, **kwargs))
+            structure, tensors = fn(
+                *[torch.empty(shape.shape, dtype=getattr(torch, shape.dtype.name)) for shape in shapes]
+            )
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
             raise ValueError(
                 f"as_jax: the shape of the result cannot be found without data, because fn looks at values ({error}); "
@@ -285,15 +325,54 @@ def _run_without_data(
                 "that fn cannot do, give result_shape_dtypes"
             )
             raise
+    return structure, [(tuple(tensor.shape), _jax_dtype(tensor)) for tensor in tensors]
 
 
 def _tensors_of(result: Any) -> tuple[Any, list[torch.Tensor]]:
     """Return structure and leaves of what a torch function returned."""
-    leaves, structure = jax.tree.flatten(result)
+    if isinstance(result, torch.Tensor):  # most do
+        return _ONE, [result]
+    leaves, structure = jax.tree.flatten(jax.tree.map(_as_named_tuple, result))
     for leaf in leaves:
         if not isinstance(leaf, torch.Tensor):
-            raise TypeError(f"as_jax: fn must return torch tensors, or a tree of them, got a {type(leaf).__name__}")
+            raise TypeError(
+                f"as_jax: fn must return torch tensors, or a tree of them, got a {type(leaf).__name__}{_help(leaf)}"
+            )
     return structure, leaves
+
+
+def _help(leaf: Any) -> str:
+    """Return what to do about a result that JAX takes for no tree, or nothing."""
+    name = type(leaf).__name__
+    if isinstance(leaf, Mapping):
+        return (
+            "; JAX takes it for a tree after jax.tree_util.register_pytree_node("
+            f"{name}, lambda d: (tuple(d.values()), tuple(d)), lambda keys, values: {name}(**dict(zip(keys, values))))"
+        )
+    if dataclasses.is_dataclass(leaf):
+        return f"; JAX takes it for a tree after jax.tree_util.register_dataclass({name})"
+    return ""
+
+
+def _as_named_tuple(leaf: Any) -> Any:
+    """Return what torch names, such as the result of ``torch.max`` along an axis, as a named tuple of these names."""
+    if type(leaf).__module__ == "torch.return_types":
+        return _named_tuple(type(leaf))(*leaf)
+    return leaf
+
+
+@functools.cache
+def _named_tuple(of: Any) -> Any:
+    return collections.namedtuple(  # noqa: PYI024 - the names are known at run time only
+        of.__name__, of.__match_args__, module=__name__
+    )
+
+
+def __getattr__(name: str) -> Any:
+    """Return the named tuple of that name, where ``pickle`` looks for it."""
+    if not name.startswith("__") and hasattr(torch.return_types, name):
+        return _named_tuple(getattr(torch.return_types, name))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _kind(leaf: Any) -> str:
@@ -305,32 +384,6 @@ def _kind(leaf: Any) -> str:
             "jaxact.interop.to_jax, or call the torch function itself"
         )
     return STATIC
-
-
-def _as_promised(result: torch.Tensor, shape: jax.ShapeDtypeStruct) -> np.ndarray:
-    """Return a result as the NumPy array that JAX waits for."""
-    if tuple(result.shape) != shape.shape:
-        raise ValueError(
-            f"as_jax: fn returned a tensor of shape {tuple(result.shape)} where {shape.shape} was expected; its "
-            "result's shape may not depend on values, or result_shape_dtypes is wrong"
-        )
-    array = to_numpy(result)
-    if array.dtype == shape.dtype:
-        return array
-    if array.dtype.kind != np.dtype(shape.dtype).kind or not fits(array, shape.dtype):
-        raise OverflowError(
-            f"as_jax: fn returned {array.dtype} that {shape.dtype} cannot hold; enable jax_enable_x64, or convert "
-            "the result in fn"
-        )
-    return array.astype(shape.dtype)
-
-
-def _is_inexact(array: jax.Array) -> bool:
-    return jnp.issubdtype(array.dtype, jnp.inexact)
-
-
-def _shape_of(array: jax.Array) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(array.shape, array.dtype)
 
 
 def _jax_dtype(tensor: torch.Tensor) -> np.dtype:

@@ -1,10 +1,17 @@
 """as_jax: torch functions and modules in JAX, against JAX's own and under all that JAX does to a function."""
 
+import ast
+import collections
+import contextlib
+import copy
+import dataclasses
 import functools
 import os
+import pickle
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +20,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from jaxact.interop import as_jax, to_jax
+import jaxact.interop
+from jaxact.interop import _torch_call, as_jax, as_torch, to_jax
 
 # The same formula in both libraries, and the distance of their results: exp of either is within 1e-7, and the
 # sums below add a few of them (measured: 3e-7).
@@ -47,10 +56,22 @@ TRANSFORMS = {
     "grad": jax.grad,
     "grad of grad": lambda f: jax.grad(lambda x: jax.grad(f)(x).sum()),
     "jacrev of jacrev": lambda f: jax.jacrev(jax.jacrev(f)),
+    "jacfwd": jax.jacfwd,
+    "hessian": jax.hessian,
+    "jacrev of jacfwd": lambda f: jax.jacrev(jax.jacfwd(f)),
+    "jacfwd of jacfwd": lambda f: jax.jit(jax.jacfwd(jax.jacfwd(f))),
+    "linearize": lambda f: lambda x: jax.linearize(f, x)[1](x),
+    "jvp of grad of jvp": lambda f: (
+        lambda x: jax.jvp(jax.grad(lambda x: jax.jvp(f, (x,), (jnp.cos(x),))[1]), (x,), (x,))
+    ),
     "third derivative": lambda f: jax.grad(lambda x: jax.grad(lambda x: jax.grad(f)(x).sum())(x).sum()),
     "vmap": jax.vmap,
     "vmap of grad": lambda f: jax.vmap(jax.grad(f), in_axes=1),
     "grad of vmap": lambda f: jax.grad(lambda x: jax.vmap(f)(x).sum()),
+    "jvp of vmap": lambda f: lambda x: jax.jvp(jax.vmap(f), (x,), (x + 1,)),
+    "vmap of hessian": lambda f: jax.vmap(jax.hessian(f)),
+    "hessian of vmap": lambda f: jax.hessian(lambda x: jax.vmap(f)(x).sum()),
+    "vmap of vmap": lambda f: lambda x: jax.vmap(jax.vmap(f, in_axes=1))(jnp.stack([x, -x])),
     "checkpoint": lambda f: jax.grad(jax.checkpoint(f)),
     "scan": lambda f: lambda x: jax.lax.scan(lambda c, row: (c + f(row + c), c), jnp.float32(0), x),
     "grad of scan": lambda f: jax.grad(
@@ -64,10 +85,182 @@ TRANSFORMS = {
 }
 
 
+# One by one, and by torch.func.vmap.
+as_jax_by = [functools.partial(as_jax, vmap_method=method) for method in ("sequential", "batched")]
+
+
+@pytest.mark.parametrize("bridge", as_jax_by, ids=["sequential", "batched"])
 @pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
-def test_transforms(transform):
-    actual, expected = transform(scalar(as_jax(in_torch)))(x), transform(scalar(in_jax))(x)
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), actual, expected)
+def test_transforms(transform, bridge):
+    actual, expected = transform(scalar(bridge(in_torch)))(x), transform(scalar(in_jax))(x)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2e-5, atol=2e-5), actual, expected)
+
+
+def test_transforms_without_jit():
+    gradient = jax.vmap(jax.grad(scalar(as_jax(in_torch))))
+    with jax.disable_jit():
+        close(gradient(x), jax.vmap(jax.grad(scalar(in_jax)))(x), rtol=1e-5)
+
+
+@pytest.mark.parametrize("bridge", as_jax_by, ids=["sequential", "batched"])
+@pytest.mark.parametrize("argnums", [0, (0, 1)], ids=str)
+@pytest.mark.parametrize("in_axes", [(0, None), (None, 1)], ids=str)
+@pytest.mark.parametrize("derivative", [jax.grad, jax.hessian, lambda f, n: f], ids=["grad", "hessian", "value"])
+def test_a_batch_of_some_arguments(derivative, in_axes, argnums, bridge):
+    def value(fn):
+        return lambda x, y: fn(x, y)["a"].sum() + fn(y, x)["b"][0]
+
+    y = jnp.sin(3 * x)
+    x_, y_ = (z if axis is None else jnp.stack([z, z + 1, z - 1], axis) for z, axis in zip((x, y), in_axes))
+    actual, expected = (jax.vmap(derivative(value(fn), argnums), in_axes)(x_, y_) for fn in (bridge(in_torch), in_jax))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2e-5, atol=2e-5), actual, expected)
+
+
+def test_a_batch_is_one_call():
+    rows = []
+
+    def fn(x):
+        rows.append(x.shape)
+        return x * 2
+
+    for method, calls in (("sequential", 5), ("batched", 1)):
+        f = jax.vmap(as_jax(fn, vmap_method=method, result_shape_dtypes=x[0]))
+        rows.clear()
+        jax.block_until_ready(f(jnp.ones((5, 3))))
+        assert len(rows) == calls
+
+
+def test_forward_mode_of_complex_functions():
+    z, t = jnp.array([1 + 2j, 3 - 1j]), jnp.array([0.5 - 1j, 2 + 0.5j])
+    actual = jax.jvp(as_jax(lambda z: (z * z.conj() * z).exp().imag), (z,), (t,))
+    expected = jax.jvp(lambda z: jnp.exp(z * jnp.conj(z) * z).imag, (z,), (t,))
+    jax.tree.map(functools.partial(close, rtol=1e-5), actual, expected)
+
+
+@contextlib.contextmanager
+def setting(set_value, value, get_value):
+    """Set one of torch's settings for a while."""
+    before = get_value()
+    set_value(value)
+    try:
+        yield
+    finally:
+        set_value(before)
+
+
+class Nothing(torch.overrides.TorchFunctionMode):
+    """A mode that answers every function with 0."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        return torch.zeros(())
+
+
+@contextlib.contextmanager
+def both():
+    with torch.inference_mode(), torch.no_grad():
+        yield
+
+
+# The modes of torch, of a thread and of the process, that a call may be made in.
+MODES = {
+    "no_grad": torch.no_grad,
+    "inference_mode": torch.inference_mode,
+    "no_grad in inference_mode": both,
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "device": lambda: torch.device("meta"),
+    "default device": lambda: setting(torch.set_default_device, "meta", torch.get_default_device),
+    "default dtype": lambda: setting(torch.set_default_dtype, torch.float64, torch.get_default_dtype),
+    "function mode": Nothing,
+    "dispatch mode": FakeTensorMode,
+    "deterministic": lambda: setting(
+        torch.use_deterministic_algorithms, True, torch.are_deterministic_algorithms_enabled
+    ),
+    "forward mode": torch.autograd.forward_ad.dual_level,
+    "saved tensors": lambda: torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t),
+    "saved tensors refused": lambda: torch.autograd.graph.disable_saved_tensors_hooks("none here"),
+    "one thread": lambda: torch.autograd.set_multithreading_enabled(False),
+}
+
+
+class Square(nn.Module):
+    def forward(self, x):
+        return (torch.sin(x @ x) + torch.ones(2) / 2 + torch.arange(2) / 4 * x).sum()
+
+
+def square_in_jax(x):
+    return (jnp.sin(x @ x) + 0.5 + jnp.array([[0, 0.25]]) * x).sum()
+
+
+USES = {
+    "eager": lambda f: f,
+    "gradient": jax.grad,
+    "jit": lambda f: jax.jit(jax.value_and_grad(f)),
+    "second order": lambda f: jax.jacrev(jax.jacrev(f)),
+    "hessian": lambda f: jax.jit(jax.hessian(f)),
+    "batch": lambda f: lambda x: jax.vmap(jax.grad(f))(jnp.stack([x, -x])),
+}
+
+
+@functools.cache
+def used(use, fn):
+    """Return a use of the function in JAX, compiled, and what it must give."""
+    matrix = x[:, :2]
+    call = functools.partial(use(as_jax(fn)), matrix)
+    call()
+    return call, use(square_in_jax)(matrix)
+
+
+@pytest.mark.parametrize("fn", [Square(), lambda x: Square()(x)], ids=["module", "function"])
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+def test_no_mode_of_torch_reaches_a_call(mode, use, fn):
+    call, expected = used(use, fn)
+    with mode():
+        actual = jax.block_until_ready(call())
+    jax.tree.map(functools.partial(close, rtol=1e-5, atol=1e-5), actual, expected)
+
+
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+def test_no_mode_of_torch_reaches_the_look_for_shapes(mode):
+    fn = as_jax(lambda x: Square()(x))
+    with mode():
+        close(fn(x[:, :2]), square_in_jax(x[:, :2]))
+    close(jax.grad(fn)(x[:, :2]), jax.grad(square_in_jax)(x[:, :2]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("transform", [torch.func.grad, torch.func.vmap], ids=["grad", "vmap"])
+def test_no_transform_of_torch_reaches_the_function(transform):
+    fn, gradients = as_jax(torch.sin), []
+
+    def work(t):
+        gradients.append(jax.grad(fn)(jnp.ones(())))
+        return t * 1
+
+    transform(work)(torch.ones(() if transform is torch.func.grad else 1))
+    close(gradients[0], jnp.cos(1.0))
+
+
+def test_the_default_dtype_is_that_of_as_jax():
+    with setting(torch.set_default_dtype, torch.float64, torch.get_default_dtype):
+        fn = as_jax(lambda: torch.tensor([1e300]).log())
+    close(fn(), [300 * np.log(10)])
+    assert torch.get_default_dtype() == torch.float32
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_a_module_made_in_inference_mode(use):
+    class Shifted(Square):
+        def __init__(self):
+            super().__init__()
+            self.frozen = nn.Parameter(torch.ones(2), requires_grad=False)
+            self.register_buffer("shift", torch.ones(2))
+
+        def forward(self, x):
+            return super().forward(x * self.frozen * self.shift)
+
+    with torch.inference_mode():
+        net = as_jax(Shifted())
+    jax.tree.map(functools.partial(close, rtol=1e-5, atol=1e-5), use(net)(x[:, :2]), use(square_in_jax)(x[:, :2]))
 
 
 @pytest.mark.parametrize("fn", [in_torch, jax.tree_util.Partial(in_torch)], ids=["function", "partial"])
@@ -77,16 +270,24 @@ def test_trees_come_back(fn):
     jax.tree.map(close, result, in_jax(x, x))
 
 
-def test_the_callback_of_other_platforms(monkeypatch):
-    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *args, default, **_: default(*args))
-    fn, one = as_jax(torch.sin), jnp.ones(())
-    close(jax.jit(jax.grad(jax.grad(fn)))(one), -jnp.sin(one))
-    assert "pure_callback" in str(jax.make_jaxpr(fn)(one))
+@pytest.mark.parametrize("transform", [lambda f: f, lambda f: jax.vmap(jax.grad(f))], ids=["value", "gradients"])
+def test_the_callback_of_other_platforms(transform):
+    jaxpr = jax.make_jaxpr(transform(as_jax(torch.sin)))(jnp.ones(3))
+    programs = [eqn.params["program"] for eqn in _equations(jaxpr.jaxpr) if eqn.primitive.name == "torch_call"]
+    assert programs
+    for program in programs:
+        arrays = [jnp.linspace(0.5, 1, 3)] * (1 if program.derivation is None else 2)
+        through_copies = jax.jit(functools.partial(_torch_call._through_copies, program=program))
+        assert "pure_callback" in str(jax.make_jaxpr(through_copies)(*arrays))
+        jax.tree.map(np.testing.assert_array_equal, through_copies(*arrays), program.jitted(*arrays))
 
 
-def test_forward_mode_is_refused():
-    with pytest.raises(TypeError, match="custom_vjp"):
-        jax.jvp(as_jax(torch.sin), (x,), (x,))
+def _equations(jaxpr):
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for inner in jax.tree.leaves(eqn.params, is_leaf=lambda leaf: hasattr(leaf, "jaxpr")):
+            if hasattr(inner, "jaxpr"):
+                yield from _equations(inner.jaxpr)
 
 
 def test_a_second_call_does_not_look_for_shapes_again():
@@ -141,6 +342,64 @@ class TestArguments:
         actual = jax.grad(as_jax(lambda z: (z * z * z.conj()).abs().sum()))(z)
         close(actual, jax.grad(lambda z: jnp.abs(z * z * jnp.conj(z)).sum())(z), rtol=1e-5)
 
+    @pytest.mark.parametrize(
+        ("fn", "arguments"),
+        [
+            (lambda x, y, w: F.cross_entropy(x, y.long(), weight=w), (x, jnp.array([0.0, 2.0]), jnp.ones(3))),
+            (F.binary_cross_entropy, (jax.nn.sigmoid(x), jnp.ones((2, 3)), jnp.full((2, 3), 2.0))),
+            (lambda x, w: F.nll_loss(x, torch.tensor([0, 2]), weight=w), (x, jnp.ones(3))),
+            (lambda x, mean, var: F.batch_norm(x, mean, var).square().sum(), (x, jnp.ones(3), jnp.ones(3))),
+            (lambda x, w: (x * w.bool()).sum(), (x, x)),
+        ],
+        ids=["cross entropy", "bce", "nll", "batch norm", "cast"],
+    )
+    def test_torch_is_asked_for_no_derivative_but_those_asked_for(self, fn, arguments):
+        tensors = [torch.tensor(np.asarray(argument)) for argument in arguments]
+        tensors[0].requires_grad_()
+        fn(*tensors).backward()
+        for gradient in (jax.grad, lambda f: jax.jit(jax.grad(f)), lambda f: jax.grad(jax.jit(f))):
+            close(gradient(as_jax(fn))(*arguments), tensors[0].grad)
+        hessian = torch.func.jacrev(torch.func.grad(fn))(tensors[0].detach(), *tensors[1:])
+        close(jax.jacrev(jax.grad(as_jax(fn)))(*arguments), hessian, atol=1e-5)
+
+    @pytest.mark.parametrize("dtype", ["int8", "int16", "int32"])
+    @pytest.mark.parametrize(
+        ("fn", "arguments"),
+        [
+            (lambda y, x: F.cross_entropy(x, y), [x]),
+            (lambda y, x: F.nll_loss(x, y), [x]),
+            (lambda y, x: F.multi_margin_loss(x, y), [x]),
+            (lambda y, x: x.gather(1, y[:, None]).sum(), [x]),
+            (lambda y, x: torch.take(x, y).sum(), [x]),
+            (lambda y, x: x[y].sum(), [x]),
+            (lambda y, x: F.embedding(y, x).sum(), [x.T]),
+            (lambda y, x: (F.one_hot(y, 3) * x).sum(), [x]),
+            (lambda y, x: x.scatter_add(1, y[:, None].expand(2, 3), x * 2).sum(), [x]),
+        ],
+        ids=["cross entropy", "nll", "margin", "gather", "take", "index", "embedding", "one hot", "scatter"],
+    )
+    def test_labels_and_indices_of_fewer_bits_than_torch_wants(self, fn, arguments, dtype):
+        y = jnp.array([1, 0], dtype)
+        tensors = [torch.tensor([1, 0]), *(torch.tensor(np.asarray(argument)) for argument in arguments)]
+        expected = torch.func.grad_and_value(fn, 1)(*tensors)[::-1]
+        for _ in range(2):
+            actual = jax.jit(jax.value_and_grad(as_jax(fn), 1))(y, *arguments)
+            jax.tree.map(close, actual, expected)
+
+    def test_integers_that_torch_takes_reach_it_as_they_are(self):
+        assert as_jax(lambda i: i.view(torch.float32) * (i.dtype == torch.int32))(jnp.array(1 << 30)) == 2.0
+
+    def test_what_fails_on_wide_integers_too_says_both(self):
+        with pytest.raises(jax.errors.JaxRuntimeError, match=r"Target 7 is out of bounds"):
+            jax.block_until_ready(as_jax(F.cross_entropy)(x, jnp.array([7, 0])))
+        with pytest.raises(RuntimeError, match=r"got torch.int64") as caught:
+            as_jax(_refuse)(jnp.array(1))
+        assert "got torch.int32" in str(caught.value.__context__)
+
+    def test_a_function_that_writes_before_it_fails_is_tried_on_what_there_was(self):
+        fn = as_jax(lambda y, x: (x.mul_(2), F.nll_loss(x, y))[1])
+        assert fn(jnp.array([0, 0]), jnp.ones((2, 3))) == -2
+
     def test_wide_integers_are_narrowed(self):
         largest, where = as_jax(lambda x: tuple(x.max(-1)))(x)
         assert where.dtype == jnp.int32
@@ -159,6 +418,79 @@ class TestArguments:
         third = jnp.array(1 / 3)
         assert as_jax(torch.square)(third) == (1 / 3) ** 2
         assert jax.grad(as_jax(torch.square))(third) == 2 / 3
+
+
+def _refuse(i):
+    raise RuntimeError(f"got {i.dtype}")
+
+
+NAMED = {
+    "max": (lambda x: torch.max(x, 1), ("values", "indices")),
+    "sort": (torch.sort, ("values", "indices")),
+    "topk": (lambda x: torch.topk(x, 2), ("values", "indices")),
+    "svd": (torch.linalg.svd, ("U", "S", "Vh")),
+    "eigh": (lambda x: torch.linalg.eigh(x @ x.T + torch.diag(torch.arange(2.0))), ("eigenvalues", "eigenvectors")),
+    "slogdet": (lambda x: torch.linalg.slogdet(x[:, :2] + torch.eye(2)), ("sign", "logabsdet")),
+}
+
+
+@pytest.mark.parametrize(("fn", "names"), NAMED.values(), ids=NAMED)
+def test_results_that_torch_names(fn, names):
+    result, expected = as_jax(lambda x: {"a": fn(x)})(x)["a"], fn(torch.tensor(np.asarray(x)))
+    assert isinstance(result, tuple)
+    assert result._fields == names
+    for actual, named, tensor in zip(result, names, expected, strict=True):
+        assert getattr(result, named) is actual
+        close(actual, tensor)
+    again = pickle.loads(pickle.dumps(result))
+    assert type(again) is type(result)
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, again, result))
+    gradient = jax.grad(lambda x: as_jax(fn)(x)[names.index(names[-1]) if names[0] == "sign" else 0].sum())
+    assert jnp.isfinite(gradient(x)).all()
+
+
+@dataclasses.dataclass
+class Output:
+    loss: object
+    state: object = None
+
+
+@dataclasses.dataclass
+class ModelOutput(collections.OrderedDict):
+    """As Hugging Face's: a dataclass and a dict of what is not None."""
+
+    loss: object = None
+    state: object = None
+
+    def __post_init__(self):
+        self.update({name: value for name, value in vars(self).items() if value is not None})
+
+
+@pytest.mark.parametrize("cls", [Output, ModelOutput], ids=["dataclass", "ModelOutput"])
+def test_a_class_that_jax_does_not_know_is_an_error_that_says_how_to_register_it(cls):
+    class Result(cls):
+        """A class of this test, since what is registered stays so."""
+
+    fn = as_jax(lambda x: Result(x * 2))
+    with pytest.raises(TypeError, match="got a Result; JAX takes it for a tree after jax") as caught:
+        fn(x)
+    exec(str(caught.value).partition(" after ")[2], {"jax": jax, "Result": Result})
+    result = jax.jit(fn)(x)
+    assert isinstance(result, Result)
+    close(result.loss, 2 * x)
+    assert result.state is None
+
+
+class WithBridge(nn.Module):
+    """A module with an activation from JAX."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 2)
+        self.activation = as_torch(jnp.tanh)
+
+    def forward(self, x):
+        return self.activation(self.linear(x))
 
 
 def test_writing_into_an_argument_changes_no_jax_array():
