@@ -1,6 +1,6 @@
 """A torch function as an operation of JAX: the primitive ``torch_call``, and all that JAX asks of one.
 
-A :class:`Program` is a torch function of flat tensors; ``call(program, *arrays)`` runs it on the host. Its derivatives
+A :class:`Program` is a torch function of flat tensors; ``program(*arrays)`` runs it on the host. Its derivatives
 and its batched form are programs again, so that the rules below hold for derivatives of every order. Two programs
 derive from a program and the choice of some inputs and outputs: ``jvp`` takes tangents of those inputs to tangents of
 those outputs, ``vjp`` cotangents of those outputs to cotangents of those inputs. Both are linear in what they take,
@@ -30,6 +30,7 @@ from jax.interpreters import ad, batching, mlir
 
 from jaxact._boundary import fits
 
+from ._torch_private import is_watched
 from .tensors import to_numpy, to_torch
 
 Shapes = list[jax.ShapeDtypeStruct]
@@ -94,10 +95,14 @@ class Program:
         self.jvp = functools.cache(self._jvp)
         self.vjp = functools.cache(self._vjp)
         self.vmap = functools.cache(self._vmap)
-        self.jitted = jax.jit(functools.partial(call, self))
 
     def __repr__(self) -> str:
         return self.name
+
+    # JAX's caches keep what can be called weakly, and everything else alive.
+    def __call__(self, *arrays: jax.Array) -> list[jax.Array]:
+        """Return the results, as an operation that JAX transforms."""
+        return _torch_call.bind(*arrays, program=self)
 
     def _jvp(self, moving: tuple[bool, ...], got: tuple[bool, ...]) -> "Program":
         """Return the program of (inputs, tangents of the moving inputs) to the tangents of the outputs got.
@@ -235,8 +240,7 @@ def _others_are_on() -> bool:
     return (
         torch.is_autocast_enabled("cpu")
         or torch.overrides.has_torch_function((_PLAIN,))  # torch.set_default_device, and modes of the user
-        or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._functorch.peek_interpreter_stack() is not None
+        or is_watched()
     )
 
 
@@ -290,15 +294,10 @@ _torch_call = Primitive("torch_call")
 _torch_call.multiple_results = True
 
 
-def call(program: Program, *arrays: jax.Array) -> list[jax.Array]:
-    """Return the results of a program, as an operation that JAX transforms."""
-    return _torch_call.bind(*arrays, program=program)
-
-
 @_torch_call.def_impl
 def _run_now(*arrays: jax.Array, program: Program) -> list[jax.Array]:
-    with jax.disable_jit(False):  # it is where jit is disabled that this is called
-        return program.jitted(*arrays)
+    with jax.disable_jit(False):  # this is called where jit is disabled, and nowhere else
+        return jax.jit(program)(*arrays)
 
 
 @_torch_call.def_abstract_eval
@@ -326,12 +325,12 @@ mlir.register_lowering(_torch_call, mlir.lower_fun(_through_buffers, multiple_re
 
 
 def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, program: Program) -> tuple[list[Any], list[Any]]:
-    results = call(program, *primals)
+    results = program(*primals)
     moving = tuple(type(tangent) is not ad.Zero for tangent in tangents)
     got = tuple(map(_is_inexact, results))
     moved: Iterator[Any] = iter(())
     if any(got):
-        moved = iter(call(program.jvp(moving, got), *primals, *itertools.compress(tangents, moving)))
+        moved = iter(program.jvp(moving, got)(*primals, *itertools.compress(tangents, moving)))
     return results, [
         next(moved) if here else ad.Zero(jax.typeof(result).to_tangent_aval())
         for here, result in zip(got, results, strict=True)
@@ -352,7 +351,7 @@ def _transpose(cotangents: Sequence[Any], *args: Any, program: Program) -> list[
         transposed = program.derivation.program.vjp(_among(moving, asked), _among(got, given))
     else:
         transposed = program.derivation.program.jvp(_among(moving, given), _among(got, asked))
-    results = iter(call(transposed, *inputs, *map(jnp.conj, itertools.compress(cotangents, given))))
+    results = iter(transposed(*inputs, *map(jnp.conj, itertools.compress(cotangents, given))))
     return [None] * len(inputs) + [jnp.conj(next(results)) if here else None for here in asked]
 
 
@@ -372,12 +371,12 @@ def _batch(arrays: Sequence[Any], axes: Sequence[int | None], *, program: Progra
             if needs and not mapped[i]:
                 arrays[i] = jnp.broadcast_to(arrays[i], (size, *arrays[i].shape))
                 mapped[i] = True
-        results = call(program.vmap(tuple(mapped), size), *arrays)
+        results = program.vmap(tuple(mapped), size)(*arrays)
     else:
 
         def one(rows: list[Any]) -> list[jax.Array]:
             row = iter(rows)
-            return call(program, *[next(row) if maps else x for maps, x in zip(mapped, arrays, strict=True)])
+            return program(*[next(row) if maps else x for maps, x in zip(mapped, arrays, strict=True)])
 
         results = jax.lax.map(one, list(itertools.compress(arrays, mapped)))
     return results, [0] * len(results)

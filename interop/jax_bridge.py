@@ -18,15 +18,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-from torch._subclasses.fake_tensor import (
+
+from ._arguments import STATIC, Layout, lay_out
+from ._torch_call import Program, Settings, Shapes, shape_of, undisturbed_thread
+from ._torch_private import (
     DataDependentOutputException,
     DynamicOutputShapeException,
     FakeTensorMode,
+    TorchDispatchMode,
+    writes,
 )
-from torch.utils._python_dispatch import TorchDispatchMode
-
-from ._arguments import STATIC, Layout, lay_out
-from ._torch_call import Program, Settings, Shapes, call, shape_of, undisturbed_thread
 from .tensors import to_jax, to_numpy
 
 _ARRAYS = "arrays"
@@ -37,15 +38,21 @@ def as_jax(
 ) -> Callable[..., Any]:
     """Make a torch function or module a JAX function that can be jitted, differentiated and vmapped.
 
-    The result works under ``jit``, ``grad``, ``vjp``, ``jacrev``, ``vmap``, ``scan`` and ``checkpoint``. Torch runs
-    on the host in a callback, forward and backward. Gradients of gradients work in reverse mode;
-    forward mode (``jvp``, ``jacfwd``, and ``hessian``, which uses it) is refused by JAX: write
-    ``jacrev(jacrev(f))``. ``vmap`` runs the batch one by one.
+    The result works under ``jit``, ``grad``, ``vjp``, ``jvp``, ``linearize``, ``jacrev``, ``jacfwd``, ``hessian``,
+    ``vmap``, ``scan`` and ``checkpoint``. Torch runs on the host in a callback, forward and backward. Derivatives of
+    every order work in both modes, and torch computes all of them in reverse mode: it is asked for gradients of the
+    arguments that are differentiated, and of no others, so that the weights of a loss need none. Forward mode takes
+    the gradient of the gradient, and so about as long as two passes backward.
 
     JAX and NumPy arrays in the arguments, nested in anything that ``jax.tree`` knows, reach ``fn`` as CPU tensors;
-    every other argument, a number or a string, reaches it as it is and must be hashable. Results are tensors in such
-    a tree. They get the dtype that JAX has for theirs: with 64-bit mode off float64 is rounded to float32, and
-    int64 becomes int32 or is an ``OverflowError`` if that cannot hold it.
+    every other argument, a number or a string, reaches it as it is and must be hashable. Integer arrays have the
+    dtype that they have in JAX; if ``fn`` fails on int8, int16 or int32, as torch does where it takes labels or
+    indices, it is called with int64.
+
+    Results are tensors in such a tree. They get the dtype that JAX has for theirs: with 64-bit mode off float64 is
+    rounded to float32, and int64 becomes int32 or is an ``OverflowError`` if that cannot hold it. What torch names,
+    such as the result of ``torch.max`` along an axis, is a named tuple of the same names. A dataclass or a dict of
+    a class of its own, such as a ``ModelOutput``, must be registered with ``jax.tree_util``; the error says how.
 
     **Modules.** From a module comes a ``jax.tree_util.Partial``, a pytree whose leaves are the parameters that
     require grad: ``net(x)`` calls it, ``jax.grad(lambda net, x: loss(net(x)))(net, x)`` differentiates it, and
@@ -58,21 +65,36 @@ def as_jax(
     norm in training mode) are refused: call ``module.eval()``, or draw in JAX and pass the result as an argument.
     What ``fn`` closes over is a constant to JAX, and gets no gradient.
 
+    **Modes of torch** have no effect, wherever the call is made: ``fn`` runs with gradients on, and without
+    ``inference_mode``, autocast, a default device, modes of ``torch.overrides`` or transforms of ``torch.func``. The
+    default dtype is the one there was when ``as_jax`` was called; if it is another by then, it is set for the time
+    of the call, for all threads. What says how torch computes and not what, such as deterministic algorithms, the
+    number of threads and anomaly detection, holds in ``fn`` as everywhere.
+
     **Shapes** are found by running ``fn`` on fake tensors, which have no data. If ``fn`` looks at values (``.item()``,
     ``.numpy()``, ``if x.sum() > 0``), give ``result_shape_dtypes``; then nothing is run ahead, and the checks
     for random numbers and for buffers do not take place.
 
+    **One for all.** Called again with the same function, ``as_jax`` returns the same object. Equal modules, which
+    differ in nothing but the values of trainable parameters, share ``net.func``, so that what ``jax.jit`` has compiled
+    for one serves the next; a module that holds objects of which nobody knows what makes them equal has its own.
+    The result can be pickled if ``fn`` can, and a module always with its weights.
+
     Args:
         fn: A function of tensors, or a ``torch.nn.Module``.
         result_shape_dtypes: The result as a tree of ``jax.ShapeDtypeStruct``, if it cannot be found.
+        vmap_method: How ``jax.vmap`` runs a batch: ``"sequential"``, one by one, or ``"batched"``, in one call under
+            ``torch.func.vmap``, which is faster but does not take every function (none that looks at values or
+            uses ``torch.autograd`` itself).
 
     Returns:
         A function of the same arguments, with arrays in the place of tensors.
 
     Raises:
-        TypeError: If ``fn`` is not callable; when called, for a torch tensor, an argument that is neither
-            array nor hashable, or a result that is no tensor.
-        ValueError: When called, if ``fn`` draws random numbers, updates buffers, or needs ``result_shape_dtypes``.
+        TypeError: If ``fn`` is not callable or ``result_shape_dtypes`` no tree of shapes; when called, for a torch
+            tensor, an argument that is neither array nor hashable, or a result that is no tensor.
+        ValueError: If there is no such ``vmap_method``; when called, if ``fn`` draws random numbers, updates buffers,
+            or needs ``result_shape_dtypes``.
 
     Example:
         >>> import jax, jax.numpy as jnp, torch
@@ -85,6 +107,12 @@ def as_jax(
         >>> gradient = jax.grad(lambda net, x: net(x).sum())(net, jnp.ones((3, 2)))
         >>> print(gradient.args[0]["weight"])
         [[3. 3.]]
+
+        >>> loss = as_jax(torch.nn.functional.cross_entropy)
+        >>> hessian = jax.jit(jax.hessian(loss))(jnp.zeros((1, 2)), jnp.array([1]))
+        >>> print(hessian.reshape(2, 2))
+        [[ 0.25 -0.25]
+         [-0.25  0.25]]
 
     See Also:
         :func:`jax.pure_callback`, :func:`torch.func.functional_call`
@@ -102,6 +130,9 @@ def as_jax(
 class _Bridge:
     """A torch function as a jitted JAX function, traced once for each layout and set of shapes and dtypes.
 
+    What JAX traces is in a :class:`_Traced`, which does not know the jitted function: that JAX forgets what it has
+    compiled once nobody has the bridge.
+
     Attributes:
         fn: The torch function.
         result_shape_dtypes: The result as a tree of ``jax.ShapeDtypeStruct``, or None.
@@ -113,10 +144,7 @@ class _Bridge:
         self.fn = fn
         self.result_shape_dtypes = result_shape_dtypes
         self.settings = settings
-        self.widened: set[Layout] = set()
-        self.results_of = functools.cache(self._results_of)
-        self.program = functools.cache(self._program)
-        self.run = jax.jit(self._run, static_argnums=0)
+        self.run = jax.jit(_Traced(fn, result_shape_dtypes, settings).run, static_argnums=0)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         layout, values = lay_out("as_jax", args, kwargs, _kind)
@@ -127,9 +155,35 @@ class _Bridge:
         """Bind as a method, as a function does."""
         return self if instance is None else types.MethodType(self, instance)
 
-    def _run(self, layout: Layout, *arrays: jax.Array) -> Any:
+    def __repr__(self) -> str:
+        return f"as_jax({self.fn!r})"
+
+    # A bridge never changes, and to copy it is to trace again.
+    def __copy__(self) -> "_Bridge":
+        return self
+
+    def __deepcopy__(self, memo: Any) -> "_Bridge":
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _bridge, (self.fn, self.result_shape_dtypes, self.settings)
+
+
+class _Traced:
+    """A torch function, with what was found out about it for each layout and set of shapes and dtypes."""
+
+    def __init__(self, fn: Callable[..., Any], result_shape_dtypes: Any, settings: Settings) -> None:
+        self.fn = fn
+        self.result_shape_dtypes = result_shape_dtypes
+        self.settings = settings
+        self.widened: set[Layout] = set()
+        self.results_of = functools.cache(self._results_of)
+        self.program = functools.cache(self._program)
+
+    def run(self, layout: Layout, *arrays: jax.Array) -> Any:
+        """Return the function's result, with JAX arrays as its leaves."""
         structure, _ = self.results_of(layout, tuple(map(shape_of, arrays)))
-        return jax.tree.unflatten(structure, call(self.program(layout), *arrays))
+        return jax.tree.unflatten(structure, self.program(layout)(*arrays))
 
     def _program(self, layout: Layout) -> Program:
         def shapes_of(*shapes: jax.ShapeDtypeStruct) -> Shapes:
@@ -171,16 +225,6 @@ class _Bridge:
         args, kwargs = layout.fill(arrays=tensors)
         return _tensors_of(self.fn(*args, **kwargs))
 
-    # A bridge never changes, and to copy it is to trace again.
-    def __copy__(self) -> "_Bridge":
-        return self
-
-    def __deepcopy__(self, memo: Any) -> "_Bridge":
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _bridge, (self.fn, self.result_shape_dtypes, self.settings)
-
 
 class _OfModule:
     """A module as a function of its trainable parameters, by name, and its arguments.
@@ -201,12 +245,15 @@ class _OfModule:
     def __reduce__(self) -> tuple[Any, ...]:
         return _OfModule, (self.module,)
 
+    def __repr__(self) -> str:
+        return self.__name__
+
     def __call__(self, parameters: dict[str, torch.Tensor], /, *args: Any, **kwargs: Any) -> Any:
         # Copies, so that a module that writes into its buffers is noticed, and this one stays as it is.
         buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
         with self.lock:
             result = torch.func.functional_call(self.module, {**parameters, **buffers}, args, kwargs)
-        if changed := [name for name, buffer in buffers.items() if buffer._version > 0]:
+        if changed := [name for name, buffer in buffers.items() if writes(buffer) > 0]:
             raise ValueError(
                 f"as_jax: {self.__name__} updates its buffers {', '.join(changed)} when it is called, which a "
                 "JAX function cannot; call module.eval() first"
@@ -267,6 +314,8 @@ def _module_key(of_module: _OfModule) -> Any:
             return type(value), frozenset(value)
         if id(value) in parameters:
             return "parameter", parameters[id(value)]
+        if isinstance(value, weakref.ref):
+            return weakref.ref, key(value())
         if isinstance(value, torch.nn.Module):
             if id(value) in modules:  # it occurs twice
                 return "module", modules[id(value)]
@@ -362,7 +411,7 @@ def _as_named_tuple(leaf: Any) -> Any:
 
 
 @functools.cache
-def _named_tuple(of: Any) -> Any:
+def _named_tuple(of: type[tuple[Any, ...]]) -> Any:
     return collections.namedtuple(  # noqa: PYI024 - the names are known at run time only
         of.__name__, of.__match_args__, module=__name__
     )

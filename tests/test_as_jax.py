@@ -6,11 +6,14 @@ import contextlib
 import copy
 import dataclasses
 import functools
+import gc
 import os
 import pickle
 import subprocess
 import sys
 import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -20,10 +23,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
-import jaxact.interop
 from jaxact.interop import _torch_call, as_jax, as_torch, to_jax
+from jaxact.interop._torch_private import FakeTensorMode
 
 # The same formula in both libraries, and the distance of their results: exp of either is within 1e-7, and the
 # sums below add a few of them (measured: 3e-7).
@@ -111,7 +113,9 @@ def test_a_batch_of_some_arguments(derivative, in_axes, argnums, bridge):
         return lambda x, y: fn(x, y)["a"].sum() + fn(y, x)["b"][0]
 
     y = jnp.sin(3 * x)
-    x_, y_ = (z if axis is None else jnp.stack([z, z + 1, z - 1], axis) for z, axis in zip((x, y), in_axes))
+    x_, y_ = (
+        z if axis is None else jnp.stack([z, z + 1, z - 1], axis) for z, axis in zip((x, y), in_axes, strict=True)
+    )
     actual, expected = (jax.vmap(derivative(value(fn), argnums), in_axes)(x_, y_) for fn in (bridge(in_torch), in_jax))
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2e-5, atol=2e-5), actual, expected)
 
@@ -279,7 +283,7 @@ def test_the_callback_of_other_platforms(transform):
         arrays = [jnp.linspace(0.5, 1, 3)] * (1 if program.derivation is None else 2)
         through_copies = jax.jit(functools.partial(_torch_call._through_copies, program=program))
         assert "pure_callback" in str(jax.make_jaxpr(through_copies)(*arrays))
-        jax.tree.map(np.testing.assert_array_equal, through_copies(*arrays), program.jitted(*arrays))
+        jax.tree.map(np.testing.assert_array_equal, through_copies(*arrays), program(*arrays))
 
 
 def _equations(jaxpr):
@@ -482,15 +486,194 @@ def test_a_class_that_jax_does_not_know_is_an_error_that_says_how_to_register_it
 
 
 class WithBridge(nn.Module):
-    """A module with an activation from JAX."""
+    """A module with a function of JAX in it, of an argument and of a constant."""
 
     def __init__(self):
         super().__init__()
         self.linear = nn.Linear(3, 2)
         self.activation = as_torch(jnp.tanh)
+        self.multiply = as_torch(jnp.multiply)
 
     def forward(self, x):
-        return self.activation(self.linear(x))
+        return self.activation(self.multiply(self.linear(x), np.float32(2.0))).sum()
+
+
+@pytest.mark.parametrize("bridge", as_jax_by, ids=["sequential", "batched"])
+@pytest.mark.parametrize("transform", ["call", "jit", "grad", "hessian", "vmap of grad"])
+def test_a_module_that_contains_an_as_torch_function(transform, bridge):
+    module = WithBridge()
+    weight, bias = (to_jax(value, copy=True) for value in module.linear.parameters())
+
+    def expected(x):
+        return jnp.tanh(2 * (weight @ x + bias)).sum()
+
+    actual = TRANSFORMS[transform](bridge(module))
+    value = x.T if "vmap" in transform else x[0]
+    close(actual(value), TRANSFORMS[transform](expected)(value), rtol=1e-5)
+
+
+def shifted(amount):
+    """Return a hook that is another function for each amount."""
+    return lambda module, args, result: result + amount
+
+
+class Named(nn.Linear):
+    """A linear layer that holds something besides."""
+
+    def __init__(self, held):
+        super().__init__(3, 3)
+        self.held = held
+
+
+class Tied(nn.Module):
+    def __init__(self, tie):
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 3), nn.Linear(3, 3)
+        if tie:
+            self.second.weight = self.first.weight
+
+    def forward(self, x):
+        return self.second(self.first(x))
+
+
+def made(module, change):
+    change(module)
+    return module
+
+
+def of_one_class(n):
+    class Scaled(nn.Linear):
+        def forward(self, x):
+            return n * super().forward(x)
+
+    return Scaled(3, 3)
+
+
+# Pairs of modules, equal but for the values of trainable parameters.
+EQUAL = {
+    "linear": lambda: nn.Linear(3, 3),
+    "network": lambda: TestModules.network(),
+    "attention": lambda: nn.TransformerEncoderLayer(8, 2, dim_feedforward=16, batch_first=True).eval(),
+    "tied": lambda: Tied(True),
+    "settings": lambda: Named({"a": (1, 2.0, None, "x", {"b"}), "f": F.relu, "d": torch.float32}),
+    "buffer": lambda: made(nn.Linear(3, 3), lambda m: m.register_buffer("b", torch.ones(3))),
+    "frozen": lambda: made(nn.Linear(3, 3), lambda m: m.bias.requires_grad_(False).zero_()),
+    "recurrent": lambda: nn.LSTM(3, 3, batch_first=True),
+}
+# And pairs that are not, or of which that is not known.
+UNEQUAL = {
+    "class": [lambda: nn.ReLU(), lambda: nn.ReLU6()],
+    "classes of one name": [lambda: of_one_class(1), lambda: of_one_class(2)],
+    "setting": [lambda: nn.LeakyReLU(0.1), lambda: nn.LeakyReLU(0.2)],
+    "zeros": [lambda: nn.LeakyReLU(0.0), lambda: nn.LeakyReLU(-0.0)],
+    "one and true": [lambda: Named(1), lambda: Named(True)],
+    "training": [lambda: nn.Linear(3, 3), lambda: nn.Linear(3, 3).eval()],
+    "buffer": [
+        lambda n=n: made(nn.Linear(3, 3), lambda m: m.register_buffer("b", torch.full((3,), n))) for n in (0.0, -0.0)
+    ],
+    "frozen": [lambda n=n: made(nn.Linear(3, 3), lambda m: m.requires_grad_(False).bias.fill_(n)) for n in (1.0, 2.0)],
+    "frozen or not": [lambda n=n: made(nn.Linear(3, 3), lambda m: m.bias.requires_grad_(n)) for n in (True, False)],
+    "hook": [lambda n=n: made(nn.Linear(3, 3), lambda m: m.register_forward_hook(shifted(n))) for n in (1, 2)],
+    "method": [lambda n=n: made(nn.ReLU(), lambda m: setattr(m, "forward", lambda x: n * x)) for n in (1, 2)],
+    "tied": [lambda: Tied(True), lambda: Tied(False)],
+    "order": [lambda: Named({"a": 1, "b": 2}), lambda: Named({"b": 2, "a": 1})],
+    "unknown": [lambda: Named(object()), lambda: Named(object())],
+}
+
+
+class TestEqualBridges:
+    @pytest.mark.parametrize("make", EQUAL.values(), ids=EQUAL)
+    def test_what_was_compiled_for_one_serves_the_next(self, make):
+        first, second = as_jax(make()), as_jax(make())
+        assert first.func is second.func
+        assert jax.tree.structure(first) == jax.tree.structure(second)
+
+    @pytest.mark.parametrize("makes", UNEQUAL.values(), ids=UNEQUAL)
+    def test_what_is_not_known_to_be_equal_is_apart(self, makes):
+        first, second = (as_jax(make()) for make in makes)
+        assert first.func is not second.func
+
+    def test_functions(self):
+        assert as_jax(torch.sin) is as_jax(torch.sin)
+        assert as_jax(torch.sin) is not as_jax(torch.sin, vmap_method="batched")
+        assert as_jax(torch.sin) is not as_jax(torch.sin, result_shape_dtypes=x)
+        assert as_jax(torch.sin) is not as_jax(torch.cos)
+        assert as_jax(shifted(1)) is not as_jax(shifted(1))
+        with setting(torch.set_default_dtype, torch.float64, torch.get_default_dtype):
+            in_double = as_jax(torch.sin)
+        assert as_jax(torch.sin) is not in_double
+
+    def test_one_is_traced_once(self):
+        traces = []
+
+        @jax.jit
+        def run(net, x):
+            traces.append(True)
+            return net(x)
+
+        for _ in range(3):
+            module = nn.Linear(3, 2)
+            close(run(as_jax(module), x), module(torch.tensor(np.asarray(x))).detach())
+        assert len(traces) == 1
+
+    def test_nothing_is_kept_of_one_that_nobody_has(self):
+        class Function:
+            def __call__(self, x):
+                return x.sin().sum()
+
+        function = Function()
+        gone, bridge = weakref.ref(function), as_jax(function)
+        jax.block_until_ready(jax.vmap(jax.grad(bridge))(x))
+        jax.block_until_ready(jax.hessian(bridge)(x))
+        del function, bridge
+        gc.collect()
+        assert gone() is None
+
+
+class TestCopies:
+    @pytest.mark.parametrize("fn", [torch.sin, F.softplus, in_torch], ids=["builtin", "functional", "function"])
+    def test_pickle_a_function(self, fn):
+        arguments = (x,) if fn is not in_torch else (x, x)
+        again = pickle.loads(pickle.dumps(as_jax(fn)))
+        assert again is as_jax(fn)
+        jax.tree.map(close, again(*arguments), as_jax(fn)(*arguments))
+
+    @pytest.mark.parametrize("make", EQUAL.values(), ids=EQUAL)
+    def test_pickle_a_module(self, make):
+        net = as_jax(make())
+        again = pickle.loads(pickle.dumps(net))
+        assert jax.tree.structure(again) == jax.tree.structure(net)
+        assert jax.tree.all(jax.tree.map(jnp.array_equal, again, net))
+
+    def test_load_in_another_process(self, tmp_path):
+        net = as_jax(nn.Sequential(nn.Linear(3, 2), nn.Tanh()), vmap_method="batched")
+        (tmp_path / "net").write_bytes(pickle.dumps((net, x, jax.vmap(net)(x))))
+        code = f"""
+import pickle, jax
+net, x, expected = pickle.load(open({str(tmp_path / "net")!r}, "rb"))
+assert abs(jax.vmap(net)(x) - expected).max() < 1e-6
+assert "vmap" in str(jax.make_jaxpr(jax.vmap(net))(x))
+print(jax.grad(lambda net: net(x).sum())(net).args[0].keys() == net.args[0].keys())
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert done.stdout.strip() == "True", done.stderr
+
+    @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy], ids=["copy", "deepcopy"])
+    def test_copy(self, copied):
+        net = as_jax(nn.Linear(3, 2))
+        assert copied(net).func is net.func
+        assert copied(as_jax(torch.sin)) is as_jax(torch.sin)
+
+
+def test_a_method():
+    class Scaled:
+        scale = 2
+
+        @as_jax
+        def times(self, x):
+            return self.scale * x
+
+    close(Scaled().times(x), 2 * x)
 
 
 def test_writing_into_an_argument_changes_no_jax_array():
@@ -601,6 +784,19 @@ class TestErrors:
         with pytest.raises(TypeError, match="torch function or module, got int"):
             as_jax(3)
 
+    def test_an_unknown_vmap_method(self):
+        with pytest.raises(ValueError, match="'sequential' or 'batched', got 'expand_dims'"):
+            as_jax(torch.sin, vmap_method="expand_dims")
+
+    def test_a_shape_that_is_none(self):
+        with pytest.raises(TypeError, match=r"must be a tree of jax.ShapeDtypeStruct.*got 2 in it"):
+            as_jax(torch.sin, result_shape_dtypes=(2, 3))
+
+    def test_a_derivative_that_torch_has_not(self):
+        loss = as_jax(lambda x, w: F.nll_loss(x, torch.tensor([0, 2]), weight=w))
+        with pytest.raises(jax.errors.JaxRuntimeError, match="not differentiable with respect to argument 'weight'"):
+            jax.block_until_ready(jax.grad(loss, 1)(x, jnp.ones(3)))
+
     def test_a_torch_tensor(self):
         with pytest.raises(TypeError, match="to_jax"):
             as_jax(torch.sin)(torch.ones(1))
@@ -648,6 +844,42 @@ class TestErrors:
     def test_an_error_at_run_time_says_what_torch_says(self):
         with pytest.raises(jax.errors.JaxRuntimeError, match="positive-definite"):
             jax.block_until_ready(as_jax(torch.linalg.cholesky)(-jnp.eye(2)))
+
+
+def private_names(file):
+    """Return the names in a file that begin with one underscore and are none of its own objects or modules."""
+    tree = ast.parse(file.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield from (part for part in node.module.split(".") if part.startswith("_"))
+        private = isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.endswith("__")
+        if private and not (isinstance(node.value, ast.Name) and node.value.id == "self"):
+            yield node.attr
+
+
+def test_private_names_of_torch_are_in_one_place():
+    interop = Path(_torch_call.__file__).parent
+    of_jaxact = {"_boundary"}
+    for file in ("jax_bridge.py", "_torch_call.py", "_arguments.py"):
+        assert set(private_names(interop / file)) <= of_jaxact, file
+    assert set(private_names(interop / "_torch_private.py")) == {
+        "_subclasses",
+        "_python_dispatch",
+        "_C",
+        "_len_torch_dispatch_stack",
+        "_functorch",
+        "_version",
+    }
+
+
+def test_one_module_in_two_threads():
+    nets = [jax.tree.map(lambda p, n=n: jnp.full_like(p, n), as_jax(nn.Linear(3, 3))) for n in range(8)]
+    gradient = jax.jit(jax.value_and_grad(lambda net: (net(x) ** 2).sum()))
+    expected = [gradient(net) for net in nets]
+    with ThreadPoolExecutor(8) as threads:
+        actual = list(threads.map(lambda i: gradient(nets[i % 8]), range(400)))
+    for i, result in enumerate(actual):
+        jax.tree.map(np.testing.assert_array_equal, result, expected[i % 8])
 
 
 def test_calls_from_eight_threads():
