@@ -406,21 +406,20 @@ def _help(leaf: Any) -> str:
 def _as_named_tuple(leaf: Any) -> Any:
     """Return what torch names, such as the result of ``torch.max`` along an axis, as a named tuple of these names."""
     if type(leaf).__module__ == "torch.return_types":
-        return _named_tuple(type(leaf))(*leaf)
+        return _named_tuple(type(leaf).__name__)(*leaf)
     return leaf
 
 
 @functools.cache
-def _named_tuple(of: type[tuple[Any, ...]]) -> Any:
-    return collections.namedtuple(  # noqa: PYI024 - the names are known at run time only
-        of.__name__, of.__match_args__, module=__name__
-    )
+def _named_tuple(name: str) -> Any:
+    fields = getattr(torch.return_types, name).__match_args__
+    return collections.namedtuple(name, fields, module=__name__)  # noqa: PYI024 - known at run time only
 
 
 def __getattr__(name: str) -> Any:
     """Return the named tuple of that name, where ``pickle`` looks for it."""
     if not name.startswith("__") and hasattr(torch.return_types, name):
-        return _named_tuple(getattr(torch.return_types, name))
+        return _named_tuple(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
