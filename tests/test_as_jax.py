@@ -617,16 +617,18 @@ class TestEqualBridges:
             close(run(as_jax(module), x), module(torch.tensor(np.asarray(x))).detach())
         assert len(traces) == 1
 
-    def test_nothing_is_kept_of_one_that_nobody_has(self):
+    @pytest.mark.parametrize("transform", ["call", "jit", "vmap", "grad", "hessian"])
+    def test_nothing_is_kept_of_one_that_nobody_has(self, transform):
         class Function:
             def __call__(self, x):
                 return x.sin().sum()
 
         function = Function()
         gone, bridge = weakref.ref(function), as_jax(function)
-        jax.block_until_ready(jax.vmap(jax.grad(bridge))(x))
-        jax.block_until_ready(jax.hessian(bridge)(x))
+        jax.block_until_ready(TRANSFORMS[transform](bridge)(x))
         del function, bridge
+        if transform in ("grad", "hessian"):
+            jax.clear_caches()  # some releases of JAX (0.8.0 and 0.10.0) keep what they have differentiated
         gc.collect()
         assert gone() is None
 
