@@ -302,6 +302,9 @@ def _run_now(*arrays: jax.Array, program: Program) -> list[jax.Array]:
 
 @_torch_call.def_abstract_eval
 def _abstract(*arrays: Any, program: Program) -> list[Any]:
+    if program.derivation is not None and not program.derivation.forward:
+        # Gradients are like what they are gradients of, as JAX wants them to be, sharding and all.
+        return [array.update(weak_type=False) for array in itertools.compress(arrays, program.derivation.moving)]
     return [jax.core.ShapedArray(shape.shape, shape.dtype) for shape in program.shapes_of(*map(shape_of, arrays))]
 
 

@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from torch import nn
 
 from jaxact.interop import _torch_call, as_jax, as_torch, to_jax
@@ -133,6 +134,35 @@ def test_a_batch_is_one_call():
         rows.clear()
         jax.block_until_ready(f(jnp.ones((5, 3))))
         assert len(rows) == calls
+
+
+@pytest.mark.parametrize("bridge", as_jax_by, ids=["sequential", "batched"])
+@pytest.mark.parametrize("derivative", [lambda f: f, jax.grad], ids=["value", "grad"])
+def test_an_empty_batch(derivative, bridge):
+    assert jax.vmap(derivative(bridge(lambda x: x.sin().sum())))(jnp.ones((0, 3))).shape[0] == 0
+
+
+def over_shards(f, x):
+    mesh = jax.make_mesh((2,), ("a",), axis_types=(AxisType.Auto,))
+    return jax.shard_map(f, mesh=mesh, in_specs=PartitionSpec("a"), out_specs=PartitionSpec("a"))(x)
+
+
+def on_a_mesh(axis_type):
+    def use(f, x):
+        mesh = jax.make_mesh((2,), ("a",), axis_types=(axis_type,))
+        with jax.set_mesh(mesh):
+            return jax.jit(f)(jax.device_put(x, NamedSharding(mesh, PartitionSpec("a"))))
+
+    return use
+
+
+@pytest.mark.parametrize("derivative", [lambda f: f, lambda f: jax.grad(lambda x: f(x).sum())], ids=["value", "grad"])
+@pytest.mark.parametrize(
+    "use", [on_a_mesh(AxisType.Auto), on_a_mesh(AxisType.Explicit), over_shards], ids=["auto", "explicit", "shard_map"]
+)
+def test_two_devices(use, derivative):
+    values = jnp.linspace(-1, 1, 8).reshape(4, 2)
+    close(use(derivative(as_jax(torch.sin)), values), derivative(jnp.sin)(values))
 
 
 def test_forward_mode_of_complex_functions():
