@@ -17,8 +17,15 @@ from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
 
 
 def is_watched() -> bool:
-    """Say whether a dispatch mode is on in this thread, or a transform of ``torch.func``; none can be asked for."""
-    return torch._C._len_torch_dispatch_stack() > 0 or torch._C._functorch.peek_interpreter_stack() is not None
+    """Say whether this thread has something on that can be turned on publicly and not asked for.
+
+    That is a dispatch mode, a transform of ``torch.func``, or hooks for saved tensors.
+    """
+    return (
+        torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+    )
 
 
 def writes(tensor: torch.Tensor) -> int:

@@ -211,7 +211,7 @@ MODES = {
         torch.use_deterministic_algorithms, True, torch.are_deterministic_algorithms_enabled
     ),
     "forward mode": torch.autograd.forward_ad.dual_level,
-    "saved tensors": lambda: torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t),
+    "saved tensors": lambda: torch.autograd.graph.saved_tensors_hooks(torch.zeros_like, lambda t: t),
     "saved tensors refused": lambda: torch.autograd.graph.disable_saved_tensors_hooks("none here"),
     "one thread": lambda: torch.autograd.set_multithreading_enabled(False),
 }
@@ -905,6 +905,8 @@ def test_private_names_of_torch_are_in_one_place():
         "_C",
         "_len_torch_dispatch_stack",
         "_functorch",
+        "_autograd",
+        "_top_saved_tensors_default_hooks",
         "_version",
     }
 
