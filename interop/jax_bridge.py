@@ -147,6 +147,13 @@ class _Bridge:
         self.run = jax.jit(_Traced(fn, result_shape_dtypes, settings).run, static_argnums=0)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_dynamo_compiling():
+            from . import _uncompiled
+
+            return _uncompiled.call(self._call, args, kwargs)
+        return self._call(*args, **kwargs)
+
+    def _call(self, *args: Any, **kwargs: Any) -> Any:
         layout, values = lay_out("as_jax", args, kwargs, _kind)
         arrays = [to_jax(x) if isinstance(x, (np.ndarray, np.generic)) else x for x in values.get(_ARRAYS, ())]
         return self.run(layout, *arrays)

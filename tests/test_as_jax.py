@@ -275,6 +275,19 @@ def test_no_transform_of_torch_reaches_the_function(transform):
     close(gradients[0], jnp.cos(1.0))
 
 
+def test_a_call_breaks_the_graph_of_torch_compile():
+    fn, arrays = as_jax(torch.sin), []
+
+    def work(t):
+        arrays.append(fn(x))
+        return t * 2
+
+    assert torch.compile(work, backend="eager")(torch.ones(())) == 2
+    close(arrays[0], jnp.sin(x))
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="a function of as_jax runs in JAX"):
+        torch.compile(lambda t: (fn(x), t)[1], backend="eager", fullgraph=True)(torch.ones(()))
+
+
 def test_the_default_dtype_is_that_of_as_jax():
     with setting(torch.set_default_dtype, torch.float64, torch.get_default_dtype):
         fn = as_jax(lambda: torch.tensor([1e300]).log())
