@@ -34,6 +34,7 @@ from ._torch_private import is_watched
 from .tensors import to_numpy, to_torch
 
 Shapes = list[jax.ShapeDtypeStruct]
+Then = Callable[[list[torch.Tensor]], Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +74,8 @@ class Program:
 
     Attributes:
         name: What it is called where JAX prints it.
-        fn: The torch function.
+        run: Runs the torch function on tensors, and returns what ``then`` makes of the results. All that follows from
+            them is done in ``then``, because a backward pass may call the function again, as a checkpoint does.
         shapes_of: Returns the results' shapes and JAX dtypes for those of the arguments.
         settings: What it runs under.
         derivation: If it is a derivative, of what.
@@ -82,13 +84,13 @@ class Program:
     def __init__(
         self,
         name: str,
-        fn: Callable[..., list[torch.Tensor]],
+        run: Callable[[Sequence[torch.Tensor], Then], Any],
         shapes_of: Callable[..., Shapes],
         settings: Settings,
         derivation: Derivation | None = None,
     ) -> None:
         self.name = name
-        self.fn = fn
+        self.run = run
         self.shapes_of = shapes_of
         self.settings = settings
         self.derivation = derivation
@@ -112,45 +114,54 @@ class Program:
         mode, and at any depth.
         """
 
-        def fn(*values: torch.Tensor) -> list[torch.Tensor]:
-            inputs, outputs = self._graph(values, moving, got)
-            cotangents = [torch.zeros_like(output, requires_grad=True) for output in outputs]
-            gradients = _gradients(outputs, inputs, cotangents, create_graph=True)
-            return _gradients(gradients, cotangents, values[len(moving) :], _in_a_graph(values))
+        def run(values: Sequence[torch.Tensor], then: Then) -> Any:
+            def push(inputs: list[torch.Tensor], outputs: list[torch.Tensor]) -> Any:
+                cotangents = [torch.zeros_like(output, requires_grad=True) for output in outputs]
+                gradients = _gradients(outputs, inputs, cotangents, create_graph=True)
+                return then(_gradients(gradients, cotangents, values[len(moving) :], _in_a_graph(values)))
+
+            return self._run_in_a_graph(values, moving, got, push)
 
         def shapes_of(*values: jax.ShapeDtypeStruct) -> Shapes:
             return list(itertools.compress(self.shapes_of(*values[: len(moving)]), got))
 
-        return Program(f"jvp({self})", fn, shapes_of, self.settings, Derivation(self, moving, got, forward=True))
+        return Program(f"jvp({self})", run, shapes_of, self.settings, Derivation(self, moving, got, forward=True))
 
     def _vjp(self, moving: tuple[bool, ...], got: tuple[bool, ...]) -> "Program":
         """Return the program of (inputs, cotangents of the outputs got) to the cotangents of the moving inputs."""
 
-        def fn(*values: torch.Tensor) -> list[torch.Tensor]:
-            inputs, outputs = self._graph(values, moving, got)
-            return _gradients(outputs, inputs, values[len(moving) :], _in_a_graph(values))
+        def run(values: Sequence[torch.Tensor], then: Then) -> Any:
+            def pull(inputs: list[torch.Tensor], outputs: list[torch.Tensor]) -> Any:
+                return then(_gradients(outputs, inputs, values[len(moving) :], _in_a_graph(values)))
+
+            return self._run_in_a_graph(values, moving, got, pull)
 
         def shapes_of(*values: jax.ShapeDtypeStruct) -> Shapes:
             return list(itertools.compress(values, moving))
 
-        return Program(f"vjp({self})", fn, shapes_of, self.settings, Derivation(self, moving, got, forward=False))
+        return Program(f"vjp({self})", run, shapes_of, self.settings, Derivation(self, moving, got, forward=False))
 
-    def _graph(
-        self, values: Sequence[torch.Tensor], moving: tuple[bool, ...], got: tuple[bool, ...]
-    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Run the function, and return the moving inputs and the outputs got, which depend on them."""
+    def _run_in_a_graph(
+        self,
+        values: Sequence[torch.Tensor],
+        moving: tuple[bool, ...],
+        got: tuple[bool, ...],
+        then: Callable[[list[torch.Tensor], list[torch.Tensor]], Any],
+    ) -> Any:
+        """Run the function, and return what ``then`` makes of the moving inputs and the outputs got."""
         inputs = [
             value.detach().requires_grad_() if moves and not value.requires_grad else value
             for moves, value in zip(moving, values, strict=False)
         ]
         # Clones, because torch forbids writing into the leaves of a graph and the function may do that.
-        outputs = self.fn(*[value.clone() if moves else value for moves, value in zip(moving, inputs, strict=True)])
-        return list(itertools.compress(inputs, moving)), list(itertools.compress(outputs, got))
+        clones = [value.clone() if moves else value for moves, value in zip(moving, inputs, strict=True)]
+        moved = list(itertools.compress(inputs, moving))
+        return self.run(clones, lambda outputs: then(moved, list(itertools.compress(outputs, got))))
 
     def _vmap(self, mapped: tuple[bool, ...], size: int) -> "Program":
         """Return the program over a batch of that size, which lies on the first axis of all outputs.
 
-        Of the inputs it lies on the first axis of those mapped; a derivative maps all that :meth:`_mapped_always`
+        Of the inputs it lies on the first axis of those mapped; a derivative maps all that :meth:`mapped_always`
         says.
         """
         if self.derivation is not None:
@@ -161,8 +172,8 @@ class Program:
 
         in_dims = tuple(0 if maps else None for maps in mapped)
 
-        def fn(*values: torch.Tensor) -> list[torch.Tensor]:
-            return list(torch.func.vmap(lambda *one: tuple(self.fn(*one)), in_dims)(*values))
+        def run(values: Sequence[torch.Tensor], then: Then) -> Any:
+            return then(list(torch.func.vmap(lambda *one: self.run(one, tuple), in_dims)(*values)))
 
         def shapes_of(*values: jax.ShapeDtypeStruct) -> Shapes:
             one = [
@@ -171,7 +182,7 @@ class Program:
             ]
             return [jax.ShapeDtypeStruct((size, *shape.shape), shape.dtype) for shape in self.shapes_of(*one)]
 
-        return Program(f"vmap({self})", fn, shapes_of, self.settings)
+        return Program(f"vmap({self})", run, shapes_of, self.settings)
 
     def mapped_always(self) -> Iterator[bool]:
         """Yield for each input whether it must be mapped in a batch: those that are differentiated must.
@@ -244,7 +255,7 @@ def _others_are_on() -> bool:
     )
 
 
-_default_dtype_is_set = threading.Lock()
+_default_dtype_is_set = threading.RLock()
 
 
 def _with_default_dtype(dtype: torch.dtype, fn: Callable[..., Any], *args: Any) -> Any:
@@ -267,7 +278,10 @@ def _on_host(program: Program, shapes: Shapes, *arrays: Any) -> list[np.ndarray]
 def _in_torch(program: Program, shapes: Shapes, arrays: tuple[Any, ...]) -> list[np.ndarray]:
     """Run a program on NumPy arrays. They are copied, because torch functions may write into their arguments."""
     tensors = [to_torch(np.asarray(array), copy=True) for array in arrays]
-    return [_as_promised(result, shape) for result, shape in zip(program.fn(*tensors), shapes, strict=True)]
+    return program.run(
+        tensors,
+        lambda results: [_as_promised(result, shape) for result, shape in zip(results, shapes, strict=True)],
+    )
 
 
 def _as_promised(result: torch.Tensor, shape: jax.ShapeDtypeStruct) -> np.ndarray:

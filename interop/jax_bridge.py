@@ -11,7 +11,7 @@ import hashlib
 import threading
 import types
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -198,39 +198,45 @@ class _Traced:
             return [jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(dtype)) for shape, dtype in results]
 
         name = getattr(self.fn, "__name__", type(self.fn).__name__)
-        return Program(name, lambda *tensors: self._in_torch(layout, *tensors)[1], shapes_of, self.settings)
+
+        def run(tensors: Sequence[torch.Tensor], then: Callable[[list[torch.Tensor]], Any]) -> Any:
+            return self._run_in_torch(layout, tensors, lambda result: then(_tensors_of(result)[1]))
+
+        return Program(name, run, shapes_of, self.settings)
 
     def _results_of(self, layout: Layout, shapes: tuple[jax.ShapeDtypeStruct, ...]) -> tuple[Any, list[Any]]:
         """Return the structure of the result, and shape and dtype of each leaf."""
         if self.result_shape_dtypes is not None:
             leaves, structure = jax.tree.flatten(self.result_shape_dtypes)
             return structure, [(leaf.shape, jnp.dtype(leaf.dtype)) for leaf in leaves]
-        fn = functools.partial(self._in_torch, layout)
+        fn = functools.partial(self._run_in_torch, layout)
         return undisturbed_thread(self.settings, _shapes_without_data, fn, shapes)
 
-    def _in_torch(self, layout: Layout, *tensors: torch.Tensor) -> tuple[Any, list[torch.Tensor]]:
-        """Call the function on tensors, and return structure and leaves of what it returns.
+    def _run_in_torch(self, layout: Layout, tensors: Sequence[torch.Tensor], then: Callable[[Any], Any]) -> Any:
+        """Call the function on tensors, and return what ``then`` makes of the result.
 
         Where torch takes indices and labels it often wants int64, which JAX has in 64-bit mode only. So if the function
         fails on narrower integers, it is tried on int64, and if that is right it stays so.
         """
         narrow = [tensor.dtype in _NARROW_INTEGERS for tensor in tensors]
         if not any(narrow):
-            return self._call(layout, tensors)
+            return self._call(layout, tensors, then)
         wide = [tensor.long() if here else tensor for here, tensor in zip(narrow, tensors, strict=True)]
         if layout in self.widened:
-            return self._call(layout, wide)
+            return self._call(layout, wide, then)
         try:
             # Clones, for what the function has written when it fails.
-            return self._call(layout, [tensor.clone() for tensor in tensors])
+            return self._call(layout, [tensor.clone() for tensor in tensors], then)
         except (RuntimeError, IndexError):
-            results = self._call(layout, wide)
+            results = self._call(layout, wide, then)
             self.widened.add(layout)
             return results
 
-    def _call(self, layout: Layout, tensors: Iterable[torch.Tensor]) -> tuple[Any, list[torch.Tensor]]:
+    def _call(self, layout: Layout, tensors: Iterable[torch.Tensor], then: Callable[[Any], Any]) -> Any:
         args, kwargs = layout.fill(arrays=tensors)
-        return _tensors_of(self.fn(*args, **kwargs))
+        if isinstance(self.fn, _OfModule):
+            return self.fn.call(then, *args, **kwargs)
+        return then(self.fn(*args, **kwargs))
 
 
 class _OfModule:
@@ -245,6 +251,7 @@ class _OfModule:
         self.__name__ = self.__qualname__ = type(module).__name__
         self.__doc__ = type(module).__doc__
         self.module = module
+        self.within = _Within(module)
         self.names = frozenset(name for name, value in module.named_parameters() if value.requires_grad)
         # The module holds the parameters while it runs, and so can run in one thread only.
         self.lock = threading.RLock()
@@ -255,17 +262,33 @@ class _OfModule:
     def __repr__(self) -> str:
         return self.__name__
 
-    def __call__(self, parameters: dict[str, torch.Tensor], /, *args: Any, **kwargs: Any) -> Any:
+    def call(self, then: Callable[[Any], Any], parameters: dict[str, torch.Tensor], *args: Any, **kwargs: Any) -> Any:
+        """Return what ``then`` makes of the module's result, while the module holds these parameters."""
         # Copies, so that a module that writes into its buffers is noticed, and this one stays as it is.
         buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
+
+        def check(result: Any) -> Any:
+            if changed := [name for name, buffer in buffers.items() if writes(buffer) > 0]:
+                raise ValueError(
+                    f"as_jax: {self.__name__} updates its buffers {', '.join(changed)} when it is called, which a "
+                    "JAX function cannot; call module.eval() first"
+                )
+            return then(result)
+
+        held = {f"module.{name}": value for name, value in {**parameters, **buffers}.items()}
         with self.lock:
-            result = torch.func.functional_call(self.module, {**parameters, **buffers}, args, kwargs)
-        if changed := [name for name, buffer in buffers.items() if writes(buffer) > 0]:
-            raise ValueError(
-                f"as_jax: {self.__name__} updates its buffers {', '.join(changed)} when it is called, which a "
-                "JAX function cannot; call module.eval() first"
-            )
-        return result
+            return torch.func.functional_call(self.within, held, (check, args, kwargs))
+
+
+class _Within(torch.nn.Module):
+    """A module that has its parameters while something is made of its result, too."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, then: Callable[[Any], Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return then(self.module(*args, **kwargs))
 
 
 def _module_as_jax(module: torch.nn.Module, result_shape_dtypes: Any, settings: Settings) -> jax.tree_util.Partial:
@@ -280,7 +303,7 @@ def _module_as_jax(module: torch.nn.Module, result_shape_dtypes: Any, settings: 
 _bridges: weakref.WeakValueDictionary[Any, _Bridge] = weakref.WeakValueDictionary()
 
 
-def _bridge(fn: Callable[..., Any], result_shape_dtypes: Any, settings: Settings) -> _Bridge:
+def _bridge(fn: Any, result_shape_dtypes: Any, settings: Settings) -> _Bridge:
     """Return the bridge of a function: the one in use where that is known to be equal, else a new one."""
     shapes, structure = jax.tree.flatten(result_shape_dtypes)
     for shape in shapes:
@@ -361,15 +384,12 @@ class _RefuseRandom(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _shapes_without_data(
-    fn: Callable[..., tuple[Any, list[torch.Tensor]]], shapes: Iterable[jax.ShapeDtypeStruct]
-) -> tuple[Any, list[Any]]:
-    """Run ``fn`` on fake tensors, and return the structure of the result, and shape and dtype of each leaf."""
+def _shapes_without_data(run: Callable[..., Any], shapes: Iterable[jax.ShapeDtypeStruct]) -> tuple[Any, list[Any]]:
+    """Run a function on fake tensors, and return the structure of the result, and shape and dtype of each leaf."""
     with FakeTensorMode(allow_non_fake_inputs=True), _RefuseRandom():
         try:
-            structure, tensors = fn(
-                *[torch.empty(shape.shape, dtype=getattr(torch, shape.dtype.name)) for shape in shapes]
-            )
+            fakes = [torch.empty(shape.shape, dtype=getattr(torch, shape.dtype.name)) for shape in shapes]
+            structure, tensors = run(fakes, _tensors_of)
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
             raise ValueError(
                 f"as_jax: the shape of the result cannot be found without data, because fn looks at values ({error}); "

@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from jaxact.interop import _torch_call, as_jax, as_torch, to_jax
 from jaxact.interop._torch_private import FakeTensorMode
@@ -801,6 +802,21 @@ class TestModules:
         gradient = jax.grad(lambda net, x: (net(x) ** 2).sum())(as_jax(layer), to_jax(values))
         for name, parameter in layer.named_parameters():
             close(gradient.args[0][name], parameter.grad, rtol=1e-4, atol=1e-5, err_msg=name)
+
+    @pytest.mark.parametrize("order", ["first", "second"])
+    def test_a_backward_pass_that_calls_the_module_again(self, order):
+        """A checkpoint does; the parameters are others than those the module was made with."""
+
+        class Layers(nn.Sequential):
+            def forward(self, x):
+                return checkpoint(super().forward, x, use_reentrant=False)
+
+        layers = (nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3), nn.Sigmoid())
+        nets = [jax.tree.map(lambda p: 2 * p, as_jax(make(*layers))) for make in (Layers, nn.Sequential)]
+        gradient = jax.grad(lambda net, x: net(x).sum())
+        if order == "second":
+            gradient = jax.grad(lambda net, x, once=gradient: sum((p**2).sum() for p in jax.tree.leaves(once(net, x))))
+        jax.tree.map(functools.partial(close, rtol=1e-5), *(gradient(net, x).args[0] for net in nets))
 
     def test_fifty_steps_of_training(self):
         module = nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 1))
