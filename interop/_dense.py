@@ -38,11 +38,6 @@ def is_setting(x: Any) -> bool:
     return is_number(x) or isinstance(x, (str, bytes))
 
 
-def is_named_result(x: Any) -> bool:
-    """Say whether ``x`` is one of the tuples with names in which ``torch.max``, ``sort`` or ``svd`` return results."""
-    return isinstance(x, tuple) and type(x).__module__ == "torch.return_types"
-
-
 def is_sparse(x: Any) -> bool:
     """Say whether ``x`` is a sparse JAX array, which jax.tree would take for a container."""
     return isinstance(x, getattr(sys.modules.get("jax.experimental.sparse"), "JAXSparse", ()))

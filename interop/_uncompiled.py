@@ -1,6 +1,7 @@
-"""What a conversion is to ``torch.compile``: a break in the graph.
+"""What ``torch.compile`` meets where it cannot look inside: a break of the graph, at a conversion or a call of as_jax.
 
-Only Dynamo imports this module, while it traces, so that importing jaxact.interop imports no torch.
+Only Dynamo imports this module, while it traces: importing jaxact.interop imports no torch, and
+``torch.compiler.disable`` imports ``torch._dynamo``, which takes seconds.
 """
 
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 
 
-@torch.compiler.disable(reason="it moves arrays out of torch or into it, which no graph can hold")
+@torch.compiler.disable(reason="it is JAX that works here, which no graph of torch can hold")
 def call(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call ``fn`` on real arrays, between the graph before and the graph after."""
+    """Call a function as if nobody compiled, between the graph before and the graph after."""
     return fn(*args, **kwargs)

@@ -1,146 +1,59 @@
 """Torch functions in JAX: :func:`as_jax`.
 
-JAX calls back to the host, where torch runs; the backward pass is a second callback, which runs torch's autograd.
-
-A callback must not wait for JAX. The CPU client runs callbacks, kernels and large copies in the same few threads,
-so that a callback which waits for one of them may wait forever. Hence no callback touches ``jax.numpy``, and on
-the CPU the callback is ``jax.experimental.buffer_callback``, which sees XLA's own buffers: ``jax.pure_callback``
-copies its arguments to JAX arrays first, and on a machine with one core that hangs for arrays of 16 MB.
+What a call's arguments and results are is decided here; ``_torch_call`` runs the function and differentiates it.
 """
 
+import collections
 import copy
+import dataclasses
 import functools
-import itertools
-from collections.abc import Callable, Iterable
+import hashlib
+import threading
+import types
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-from jax.experimental.buffer_callback import buffer_callback
-from torch._subclasses.fake_tensor import (
+
+from ._arguments import STATIC, Layout, lay_out
+from ._named import is_named_result, named_tuple
+from ._torch_call import Program, Settings, Shapes, shape_of, undisturbed_thread
+from ._torch_private import (
     DataDependentOutputException,
     DynamicOutputShapeException,
     FakeTensorMode,
+    TorchDispatchMode,
+    writes,
 )
-from torch.utils._python_dispatch import TorchDispatchMode
-
-from jaxact._boundary import fits
-
-from ._arguments import STATIC, Layout, lay_out
-from .tensors import to_jax, to_numpy, to_torch
+from .tensors import to_jax, to_numpy
 
 _ARRAYS = "arrays"
 
 
-class _HostFunction:
-    """A torch function of flat tensors to a list of tensors, callable from JAX with flat arrays.
-
-    Attributes:
-        fn: The torch function.
-        shapes_of: Returns the results' shapes and JAX dtypes for those of the arguments.
-        __call__: The JAX function, with a gradient.
-    """
-
-    def __init__(
-        self,
-        fn: Callable[..., list[torch.Tensor]],
-        shapes_of: Callable[..., list[jax.ShapeDtypeStruct]],
-    ) -> None:
-        self.fn = fn
-        self.shapes_of = shapes_of
-        self.vjp = functools.cache(self._vjp)
-        self.call = jax.custom_vjp(self._call)
-        self.call.defvjp(self._forward, self._backward)
-
-    def _call(self, *arrays: jax.Array) -> list[jax.Array]:
-        shapes = self.shapes_of(*map(_shape_of, arrays))
-
-        def into_buffers(_context: Any, results: list[Any], *buffers: Any) -> None:
-            for buffer, result in zip(results, self._on_host(shapes, *buffers), strict=True):
-                np.asarray(buffer)[...] = result
-
-        return jax.lax.platform_dependent(
-            *arrays,
-            cpu=buffer_callback(into_buffers, shapes, vmap_method="sequential"),
-            default=functools.partial(
-                jax.pure_callback, functools.partial(self._on_host, shapes), shapes, vmap_method="sequential"
-            ),
-        )
-
-    def _on_host(self, shapes: list[jax.ShapeDtypeStruct], *arrays: Any) -> list[np.ndarray]:
-        """Run in torch. The arguments are copied, because torch functions may write into them."""
-        tensors = [to_torch(np.asarray(array), copy=True) for array in arrays]
-        with torch.enable_grad():
-            results = self.fn(*tensors)
-        return [_as_promised(result, shape) for result, shape in zip(results, shapes, strict=True)]
-
-    def _forward(self, *arrays: jax.Array) -> tuple[list[jax.Array], tuple[jax.Array, ...]]:
-        return self.call(*arrays), arrays
-
-    def _backward(self, arrays: tuple[jax.Array, ...], cotangents: list[jax.Array]) -> tuple[Any, ...]:
-        wanted = tuple(map(_is_inexact, arrays))
-        # The cotangent of an integer result has no information: JAX gives it the dtype float0.
-        inexact = [jnp.conj(cotangent) for cotangent in cotangents if cotangent.dtype != jax.dtypes.float0]
-        gradients = iter(self.vjp(wanted).call(*arrays, *inexact))
-        return tuple(
-            jnp.conj(next(gradients)) if want else np.zeros(array.shape, jax.dtypes.float0)
-            for want, array in zip(wanted, arrays, strict=True)
-        )
-
-    def _vjp(self, wanted: tuple[bool, ...]) -> "_HostFunction":
-        """Return the function of (inputs, cotangents of the inexact outputs) to gradients of the wanted inputs.
-
-        Where that function is differentiated in turn, its arguments require grad and the graph is kept.
-        A torch gradient is the complex conjugate of JAX's.
-        """
-
-        def fn(*values: torch.Tensor) -> list[torch.Tensor]:
-            again = any(value.requires_grad for value in values)
-            inputs = [
-                value.detach().requires_grad_() if want and not value.requires_grad else value
-                for want, value in zip(wanted, values, strict=False)
-            ]
-            # Clones, because torch forbids writing into the leaves of a graph and fn may do that.
-            outputs = self.fn(*[value.clone() if want else value for want, value in zip(wanted, inputs, strict=True)])
-            inexact = [output for output in outputs if output.is_floating_point() or output.is_complex()]
-            pulled = [
-                (output, cotangent)
-                for output, cotangent in zip(inexact, values[len(wanted) :], strict=True)
-                if output.requires_grad
-            ]
-            differentiated = list(itertools.compress(inputs, wanted))
-            if not pulled:
-                return [torch.zeros_like(value) for value in differentiated]
-            return list(
-                torch.autograd.grad(
-                    [output for output, _ in pulled],
-                    differentiated,
-                    [cotangent for _, cotangent in pulled],
-                    create_graph=again,
-                    materialize_grads=True,
-                )
-            )
-
-        def shapes_of(*values: jax.ShapeDtypeStruct) -> list[jax.ShapeDtypeStruct]:
-            return list(itertools.compress(values, wanted))
-
-        return _HostFunction(fn, shapes_of)
-
-
-def as_jax(fn: Callable[..., Any], *, result_shape_dtypes: Any = None) -> Callable[..., Any]:
+def as_jax(
+    fn: Callable[..., Any], *, result_shape_dtypes: Any = None, vmap_method: str = "sequential"
+) -> Callable[..., Any]:
     """Make a torch function or module a JAX function that can be jitted, differentiated and vmapped.
 
-    The result works under ``jit``, ``grad``, ``vjp``, ``jacrev``, ``vmap``, ``scan`` and ``checkpoint``. Torch runs
-    on the host in a callback, forward and backward. Gradients of gradients work in reverse mode;
-    forward mode (``jvp``, ``jacfwd``, and ``hessian``, which uses it) is refused by JAX: write
-    ``jacrev(jacrev(f))``. ``vmap`` runs the batch one by one.
+    The result works under ``jit``, ``grad``, ``vjp``, ``jvp``, ``linearize``, ``jacrev``, ``jacfwd``, ``hessian``,
+    ``vmap``, ``scan`` and ``checkpoint``. Torch runs on the host in a callback, forward and backward. Derivatives of
+    every order work in both modes, and torch computes all of them in reverse mode: it is asked for gradients of the
+    arguments that are differentiated, and of no others, so that the weights of a loss need none. Forward mode takes
+    the gradient of the gradient, and so about as long as two passes backward.
 
     JAX and NumPy arrays in the arguments, nested in anything that ``jax.tree`` knows, reach ``fn`` as CPU tensors;
-    every other argument, a number or a string, reaches it as it is and must be hashable. Results are tensors in such
-    a tree. They get the dtype that JAX has for theirs: with 64-bit mode off float64 is rounded to float32, and
-    int64 becomes int32 or is an ``OverflowError`` if that cannot hold it.
+    every other argument, a number or a string, reaches it as it is and must be hashable. Integer arrays have the
+    dtype that they have in JAX; if ``fn`` fails on int8, int16 or int32, as torch does where it takes labels or
+    indices, it is called with int64.
+
+    Results are tensors in such a tree. They get the dtype that JAX has for theirs: with 64-bit mode off float64 is
+    rounded to float32, and int64 becomes int32 or is an ``OverflowError`` if that cannot hold it. What torch names,
+    such as the result of ``torch.max`` along an axis, is a named tuple of the same names. A dataclass or a dict of
+    a class of its own, such as a ``ModelOutput``, must be registered with ``jax.tree_util``; the error says how.
 
     **Modules.** From a module comes a ``jax.tree_util.Partial``, a pytree whose leaves are the parameters that
     require grad: ``net(x)`` calls it, ``jax.grad(lambda net, x: loss(net(x)))(net, x)`` differentiates it, and
@@ -153,21 +66,36 @@ def as_jax(fn: Callable[..., Any], *, result_shape_dtypes: Any = None) -> Callab
     norm in training mode) are refused: call ``module.eval()``, or draw in JAX and pass the result as an argument.
     What ``fn`` closes over is a constant to JAX, and gets no gradient.
 
+    **Modes of torch** have no effect, wherever the call is made: ``fn`` runs with gradients on, and without
+    ``inference_mode``, autocast, a default device, modes of ``torch.overrides`` or transforms of ``torch.func``. The
+    default dtype is the one there was when ``as_jax`` was called; if it is another by then, it is set for the time
+    of the call, for all threads. What says how torch computes and not what, such as deterministic algorithms, the
+    number of threads and anomaly detection, holds in ``fn`` as everywhere.
+
     **Shapes** are found by running ``fn`` on fake tensors, which have no data. If ``fn`` looks at values (``.item()``,
     ``.numpy()``, ``if x.sum() > 0``), give ``result_shape_dtypes``; then nothing is run ahead, and the checks
     for random numbers and for buffers do not take place.
 
+    **One for all.** Called again with the same function, ``as_jax`` returns the same object. Equal modules, which
+    differ in nothing but the values of trainable parameters, share ``net.func``, so that what ``jax.jit`` has compiled
+    for one serves the next; a module that holds objects of which nobody knows what makes them equal has its own.
+    The result can be pickled if ``fn`` can, and a module always with its weights.
+
     Args:
         fn: A function of tensors, or a ``torch.nn.Module``.
         result_shape_dtypes: The result as a tree of ``jax.ShapeDtypeStruct``, if it cannot be found.
+        vmap_method: How ``jax.vmap`` runs a batch: ``"sequential"``, one by one, or ``"batched"``, in one call under
+            ``torch.func.vmap``, which is faster but does not take every function (none that looks at values or
+            uses ``torch.autograd`` itself).
 
     Returns:
         A function of the same arguments, with arrays in the place of tensors.
 
     Raises:
-        TypeError: If ``fn`` is not callable; when called, for a torch tensor, an argument that is neither
-            array nor hashable, or a result that is no tensor.
-        ValueError: When called, if ``fn`` draws random numbers, updates buffers, or needs ``result_shape_dtypes``.
+        TypeError: If ``fn`` is not callable or ``result_shape_dtypes`` no tree of shapes; when called, for a torch
+            tensor, an argument that is neither array nor hashable, or a result that is no tensor.
+        ValueError: If there is no such ``vmap_method``; when called, if ``fn`` draws random numbers, updates buffers,
+            or needs ``result_shape_dtypes``.
 
     Example:
         >>> import jax, jax.numpy as jnp, torch
@@ -181,71 +109,264 @@ def as_jax(fn: Callable[..., Any], *, result_shape_dtypes: Any = None) -> Callab
         >>> print(gradient.args[0]["weight"])
         [[3. 3.]]
 
+        >>> loss = as_jax(torch.nn.functional.cross_entropy)
+        >>> hessian = jax.jit(jax.hessian(loss))(jnp.zeros((1, 2)), jnp.array([1]))
+        >>> print(hessian.reshape(2, 2))
+        [[ 0.25 -0.25]
+         [-0.25  0.25]]
+
     See Also:
         :func:`jax.pure_callback`, :func:`torch.func.functional_call`
     """
-    if isinstance(fn, torch.nn.Module):
-        return _module_as_jax(fn, result_shape_dtypes)
+    if vmap_method not in ("sequential", "batched"):
+        raise ValueError(f"as_jax: vmap_method must be 'sequential' or 'batched', got {vmap_method!r}")
     if not callable(fn):
         raise TypeError(f"as_jax: fn must be a torch function or module, got {type(fn).__name__}")
-    return functools.wraps(fn)(_function_as_jax(fn, result_shape_dtypes))
+    settings = Settings(vmap_method == "batched", torch.get_default_dtype())
+    if isinstance(fn, torch.nn.Module):
+        return _module_as_jax(fn, result_shape_dtypes, settings)
+    return _bridge(fn, result_shape_dtypes, settings)
 
 
-def _function_as_jax(fn: Callable[..., Any], result_shape_dtypes: Any) -> Callable[..., Any]:
-    """Return ``fn`` as a jitted JAX function, traced once for each layout and set of shapes and dtypes."""
+class _Bridge:
+    """A torch function as a jitted JAX function, traced once for each layout and set of shapes and dtypes.
 
-    @functools.cache
-    def results_of(layout: Layout, shapes: tuple[jax.ShapeDtypeStruct, ...]) -> tuple[Any, list[Any]]:
-        """Return the structure of the result, and shape and dtype of each leaf."""
-        if result_shape_dtypes is not None:
-            leaves, structure = jax.tree.flatten(result_shape_dtypes)
-            return structure, [(leaf.shape, jnp.dtype(leaf.dtype)) for leaf in leaves]
-        structure, tensors = _run_without_data(fn, layout, shapes)
-        return structure, [(tuple(tensor.shape), _jax_dtype(tensor)) for tensor in tensors]
+    What JAX traces is in a :class:`_Traced`, which does not know the jitted function: that JAX forgets what it has
+    compiled once nobody has the bridge.
 
-    @functools.cache
-    def host_function(layout: Layout) -> _HostFunction:
-        def flat(*tensors: torch.Tensor) -> list[torch.Tensor]:
-            args, kwargs = layout.fill(arrays=tensors)
-            return _tensors_of(fn(*args, **kwargs))[1]
+    Attributes:
+        fn: The torch function.
+        result_shape_dtypes: The result as a tree of ``jax.ShapeDtypeStruct``, or None.
+        settings: What it runs under.
+    """
 
-        def shapes_of(*shapes: jax.ShapeDtypeStruct) -> list[jax.ShapeDtypeStruct]:
-            results = results_of(layout, shapes)[1]
-            return [jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(dtype)) for shape, dtype in results]
+    def __init__(self, fn: Callable[..., Any], result_shape_dtypes: Any, settings: Settings) -> None:
+        functools.update_wrapper(self, fn, updated=())
+        self.fn = fn
+        self.result_shape_dtypes = result_shape_dtypes
+        self.settings = settings
+        self.run = jax.jit(_Traced(fn, result_shape_dtypes, settings).run, static_argnums=0)
 
-        return _HostFunction(flat, shapes_of)
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_dynamo_compiling():
+            from . import _uncompiled
 
-    @functools.partial(jax.jit, static_argnums=0)
-    def run(layout: Layout, *arrays: jax.Array) -> Any:
-        structure, _ = results_of(layout, tuple(map(_shape_of, arrays)))
-        return jax.tree.unflatten(structure, host_function(layout).call(*arrays))
+            return _uncompiled.call(self._call, *args, **kwargs)
+        return self._call(*args, **kwargs)
 
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def _call(self, *args: Any, **kwargs: Any) -> Any:
         layout, values = lay_out("as_jax", args, kwargs, _kind)
         arrays = [to_jax(x) if isinstance(x, (np.ndarray, np.generic)) else x for x in values.get(_ARRAYS, ())]
-        return run(layout, *arrays)
+        return self.run(layout, *arrays)
 
-    return call
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """Bind as a method, as a function does."""
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __repr__(self) -> str:
+        return f"as_jax({self.fn!r})"
+
+    # A bridge never changes, and to copy it is to trace again.
+    def __copy__(self) -> "_Bridge":
+        return self
+
+    def __deepcopy__(self, memo: Any) -> "_Bridge":
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _bridge, (self.fn, self.result_shape_dtypes, self.settings)
 
 
-def _module_as_jax(module: torch.nn.Module, result_shape_dtypes: Any) -> jax.tree_util.Partial:
-    """Return a copy of ``module`` as a function of its trainable parameters, with their values bound."""
-    module = copy.deepcopy(module).cpu()
-    trainable = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+class _Traced:
+    """A torch function, with what was found out about it for each layout and set of shapes and dtypes."""
 
-    def apply(parameters: dict[str, torch.Tensor], *args: Any, **kwargs: Any) -> Any:
+    def __init__(self, fn: Callable[..., Any], result_shape_dtypes: Any, settings: Settings) -> None:
+        self.fn = fn
+        self.result_shape_dtypes = result_shape_dtypes
+        self.settings = settings
+        self.widened: set[Layout] = set()
+        self.results_of = functools.cache(self._results_of)
+        self.program = functools.cache(self._program)
+
+    def run(self, layout: Layout, *arrays: jax.Array) -> Any:
+        """Return the function's result, with JAX arrays as its leaves."""
+        structure, _ = self.results_of(layout, tuple(map(shape_of, arrays)))
+        return jax.tree.unflatten(structure, self.program(layout)(*arrays))
+
+    def _program(self, layout: Layout) -> Program:
+        def shapes_of(*shapes: jax.ShapeDtypeStruct) -> Shapes:
+            results = self.results_of(layout, shapes)[1]
+            return [jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(dtype)) for shape, dtype in results]
+
+        name = getattr(self.fn, "__name__", type(self.fn).__name__)
+
+        def run(tensors: Sequence[torch.Tensor], then: Callable[[list[torch.Tensor]], Any]) -> Any:
+            return self._run_in_torch(layout, tensors, lambda result: then(_tensors_of(result)[1]))
+
+        return Program(name, run, shapes_of, self.settings)
+
+    def _results_of(self, layout: Layout, shapes: tuple[jax.ShapeDtypeStruct, ...]) -> tuple[Any, list[Any]]:
+        """Return the structure of the result, and shape and dtype of each leaf."""
+        if self.result_shape_dtypes is not None:
+            leaves, structure = jax.tree.flatten(self.result_shape_dtypes)
+            return structure, [(leaf.shape, jnp.dtype(leaf.dtype)) for leaf in leaves]
+        fn = functools.partial(self._run_in_torch, layout)
+        return undisturbed_thread(self.settings, _shapes_without_data, fn, shapes)
+
+    def _run_in_torch(self, layout: Layout, tensors: Sequence[torch.Tensor], then: Callable[[Any], Any]) -> Any:
+        """Call the function on tensors, and return what ``then`` makes of the result.
+
+        Where torch takes indices and labels it often wants int64, which JAX has in 64-bit mode only. So if the function
+        fails on narrower integers, it is tried on int64, and if that is right it stays so.
+        """
+        narrow = [tensor.dtype in _NARROW_INTEGERS for tensor in tensors]
+        if not any(narrow):
+            return self._call(layout, tensors, then)
+        wide = [tensor.long() if here else tensor for here, tensor in zip(narrow, tensors, strict=True)]
+        if layout in self.widened:
+            return self._call(layout, wide, then)
+        try:
+            # Clones, for what the function has written when it fails.
+            return self._call(layout, [tensor.clone() for tensor in tensors], then)
+        except (RuntimeError, IndexError):
+            results = self._call(layout, wide, then)
+            self.widened.add(layout)
+            return results
+
+    def _call(self, layout: Layout, tensors: Iterable[torch.Tensor], then: Callable[[Any], Any]) -> Any:
+        args, kwargs = layout.fill(arrays=tensors)
+        if isinstance(self.fn, _OfModule):
+            return self.fn.call(then, *args, **kwargs)
+        return then(self.fn(*args, **kwargs))
+
+
+class _OfModule:
+    """A module as a function of its trainable parameters, by name, and its arguments.
+
+    Attributes:
+        module: The module; nobody else has it.
+        names: The names of the trainable parameters.
+    """
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self.__name__ = self.__qualname__ = type(module).__name__
+        self.__doc__ = type(module).__doc__
+        self.module = module
+        self.within = _Within(module)
+        self.names = frozenset(name for name, value in module.named_parameters() if value.requires_grad)
+        # The module holds the parameters while it runs, and so can run in one thread only.
+        self.lock = threading.RLock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _OfModule, (self.module,)
+
+    def __repr__(self) -> str:
+        return self.__name__
+
+    def call(self, then: Callable[[Any], Any], parameters: dict[str, torch.Tensor], *args: Any, **kwargs: Any) -> Any:
+        """Return what ``then`` makes of the module's result, while the module holds these parameters."""
         # Copies, so that a module that writes into its buffers is noticed, and this one stays as it is.
-        buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
-        result = torch.func.functional_call(module, {**parameters, **buffers}, args, kwargs)
-        if changed := [name for name, buffer in buffers.items() if buffer._version > 0]:
-            raise ValueError(
-                f"as_jax: {type(module).__name__} updates its buffers {', '.join(changed)} when it is called, which a "
-                "JAX function cannot; call module.eval() first"
-            )
-        return result
+        buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
 
-    apply.__name__ = type(module).__name__
-    return jax.tree_util.Partial(_function_as_jax(apply, result_shape_dtypes), to_jax(trainable))
+        def check(result: Any) -> Any:
+            if changed := [name for name, buffer in buffers.items() if writes(buffer) > 0]:
+                raise ValueError(
+                    f"as_jax: {self.__name__} updates its buffers {', '.join(changed)} when it is called, which a "
+                    "JAX function cannot; call module.eval() first"
+                )
+            return then(result)
+
+        held = {f"module.{name}": value for name, value in {**parameters, **buffers}.items()}
+        with self.lock:
+            return torch.func.functional_call(self.within, held, (check, args, kwargs))
+
+
+class _Within(torch.nn.Module):
+    """A module that has its parameters while something is made of its result, too."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, then: Callable[[Any], Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return then(self.module(*args, **kwargs))
+
+
+def _module_as_jax(module: torch.nn.Module, result_shape_dtypes: Any, settings: Settings) -> jax.tree_util.Partial:
+    """Return a copy of ``module`` as a function of its trainable parameters, with their values bound."""
+    with torch.inference_mode(False):  # a copy made in that mode could not be differentiated
+        of_module = _OfModule(copy.deepcopy(module).cpu())
+    trainable = {name: value for name, value in of_module.module.named_parameters() if name in of_module.names}
+    return jax.tree_util.Partial(_bridge(of_module, result_shape_dtypes, settings), to_jax(trainable))
+
+
+# The bridges in use, by what they compute, so that what was traced and compiled for one serves the next.
+_bridges: weakref.WeakValueDictionary[Any, _Bridge] = weakref.WeakValueDictionary()
+
+
+def _bridge(fn: Any, result_shape_dtypes: Any, settings: Settings) -> _Bridge:
+    """Return the bridge of a function: the one in use where that is known to be equal, else a new one."""
+    shapes, structure = jax.tree.flatten(result_shape_dtypes)
+    for shape in shapes:
+        if not (hasattr(shape, "shape") and hasattr(shape, "dtype")):
+            raise TypeError(
+                "as_jax: result_shape_dtypes must be a tree of jax.ShapeDtypeStruct, or of arrays like the result, got "
+                f"{shape!r} in it"
+            )
+    same = (structure, tuple((tuple(shape.shape), jnp.dtype(shape.dtype)) for shape in shapes), settings)
+    # A bridge holds its function, whose id is no other's as long as there is the bridge.
+    key = (_module_key(fn) if isinstance(fn, _OfModule) else id(fn), same)
+    return _bridges.get(key) or _bridges.setdefault(key, _Bridge(fn, result_shape_dtypes, settings))
+
+
+class _UnknownError(Exception):
+    """Raised for an object of which it is not known what makes two of it equal."""
+
+
+def _module_key(of_module: _OfModule) -> Any:
+    """Return what two modules have in common only if they compute the same function of their parameters.
+
+    That is everything there is in them but the values of trainable parameters: classes, functions and hooks are the
+    same objects, settings and buffers have equal values. If a module holds anything else, it is equal to none.
+    """
+    parameters = {id(value): name for name, value in of_module.module.named_parameters() if name in of_module.names}
+    modules: dict[int, int] = {}
+
+    def key(value: Any) -> Any:
+        if value is None or isinstance(value, _COMPARED_BY_IDENTITY):
+            return value
+        if type(value) in _COMPARED_BY_VALUE:
+            return type(value), repr(value)  # 0.0 and -0.0 are equal, 1 and True too
+        if type(value) in (list, tuple, torch.Size):
+            return type(value), tuple(map(key, value))
+        if type(value) in (dict, collections.OrderedDict):
+            return type(value), tuple((key(name), key(entry)) for name, entry in value.items())
+        if type(value) in (set, frozenset) and all(type(entry) is str for entry in value):
+            return type(value), frozenset(value)
+        if id(value) in parameters:
+            return "parameter", parameters[id(value)]
+        if isinstance(value, weakref.ref):
+            return weakref.ref, key(value())
+        if isinstance(value, torch.nn.Module):
+            if id(value) in modules:  # it occurs twice
+                return "module", modules[id(value)]
+            modules[id(value)] = len(modules)
+            return type(value), key(vars(value))
+        if type(value) in (torch.Tensor, torch.nn.Parameter) and value.layout == torch.strided:
+            data = hashlib.sha256(to_numpy(value).tobytes()).digest()
+            return type(value), value.requires_grad, value.dtype, tuple(value.shape), value.stride(), data
+        raise _UnknownError
+
+    try:
+        return key(of_module.module)
+    except (_UnknownError, TypeError, ValueError):  # the latter two from tensors that are no arrays
+        return object()
+
+
+_COMPARED_BY_IDENTITY = (type, types.FunctionType, types.BuiltinFunctionType, torch.dtype)
+_COMPARED_BY_VALUE = (bool, int, float, complex, str, bytes, torch.device)
+_ONE = jax.tree.structure(0)
+_NARROW_INTEGERS = (torch.int8, torch.int16, torch.int32)
 
 
 class _RefuseRandom(TorchDispatchMode):
@@ -264,16 +385,12 @@ class _RefuseRandom(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _run_without_data(
-    fn: Callable[..., Any], layout: Layout, shapes: Iterable[jax.ShapeDtypeStruct]
-) -> tuple[Any, list[torch.Tensor]]:
-    """Run ``fn`` on fake tensors of these shapes, and return the structure of the result and its fake tensors."""
+def _shapes_without_data(run: Callable[..., Any], shapes: Iterable[jax.ShapeDtypeStruct]) -> tuple[Any, list[Any]]:
+    """Run a function on fake tensors, and return the structure of the result, and shape and dtype of each leaf."""
     with FakeTensorMode(allow_non_fake_inputs=True), _RefuseRandom():
-        args, kwargs = layout.fill(
-            arrays=[torch.empty(shape.shape, dtype=getattr(torch, shape.dtype.name)) for shape in shapes]
-        )
         try:
-            return _tensors_of(fn(*args, **kwargs))
+            fakes = [torch.empty(shape.shape, dtype=getattr(torch, shape.dtype.name)) for shape in shapes]
+            structure, tensors = run(fakes, _tensors_of)
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
             raise ValueError(
                 f"as_jax: the shape of the result cannot be found without data, because fn looks at values ({error}); "
@@ -285,15 +402,37 @@ def _run_without_data(
                 "that fn cannot do, give result_shape_dtypes"
             )
             raise
+    return structure, [(tuple(tensor.shape), _jax_dtype(tensor)) for tensor in tensors]
 
 
 def _tensors_of(result: Any) -> tuple[Any, list[torch.Tensor]]:
     """Return structure and leaves of what a torch function returned."""
-    leaves, structure = jax.tree.flatten(result)
+    if isinstance(result, torch.Tensor):  # most do
+        return _ONE, [result]
+    leaves, structure = jax.tree.flatten(jax.tree.map(_as_named_tuple, result))
     for leaf in leaves:
         if not isinstance(leaf, torch.Tensor):
-            raise TypeError(f"as_jax: fn must return torch tensors, or a tree of them, got a {type(leaf).__name__}")
+            raise TypeError(
+                f"as_jax: fn must return torch tensors, or a tree of them, got a {type(leaf).__name__}{_help(leaf)}"
+            )
     return structure, leaves
+
+
+def _help(leaf: Any) -> str:
+    """Return what to do about a result that JAX takes for no tree, or nothing."""
+    name = type(leaf).__name__
+    if isinstance(leaf, Mapping):
+        return (
+            "; JAX takes it for a tree after jax.tree_util.register_pytree_node("
+            f"{name}, lambda d: (tuple(d.values()), tuple(d)), lambda keys, values: {name}(**dict(zip(keys, values))))"
+        )
+    if dataclasses.is_dataclass(leaf):
+        return f"; JAX takes it for a tree after jax.tree_util.register_dataclass({name})"
+    return ""
+
+
+def _as_named_tuple(leaf: Any) -> Any:
+    return named_tuple(leaf)(*leaf) if is_named_result(leaf) else leaf
 
 
 def _kind(leaf: Any) -> str:
@@ -305,32 +444,6 @@ def _kind(leaf: Any) -> str:
             "jaxact.interop.to_jax, or call the torch function itself"
         )
     return STATIC
-
-
-def _as_promised(result: torch.Tensor, shape: jax.ShapeDtypeStruct) -> np.ndarray:
-    """Return a result as the NumPy array that JAX waits for."""
-    if tuple(result.shape) != shape.shape:
-        raise ValueError(
-            f"as_jax: fn returned a tensor of shape {tuple(result.shape)} where {shape.shape} was expected; its "
-            "result's shape may not depend on values, or result_shape_dtypes is wrong"
-        )
-    array = to_numpy(result)
-    if array.dtype == shape.dtype:
-        return array
-    if array.dtype.kind != np.dtype(shape.dtype).kind or not fits(array, shape.dtype):
-        raise OverflowError(
-            f"as_jax: fn returned {array.dtype} that {shape.dtype} cannot hold; enable jax_enable_x64, or convert "
-            "the result in fn"
-        )
-    return array.astype(shape.dtype)
-
-
-def _is_inexact(array: jax.Array) -> bool:
-    return jnp.issubdtype(array.dtype, jnp.inexact)
-
-
-def _shape_of(array: jax.Array) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(array.shape, array.dtype)
 
 
 def _jax_dtype(tensor: torch.Tensor) -> np.dtype:

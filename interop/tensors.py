@@ -4,8 +4,6 @@ The three functions here look at the tree and at the arguments. What is a dense 
 how one of them is moved in ``_moves``, and what becomes of its dtype in ``_dtypes``.
 """
 
-import collections
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +12,6 @@ import numpy as np
 
 from ._dense import (
     is_compiling,
-    is_named_result,
     is_plain_jax,
     is_plain_numpy,
     is_plain_tensor,
@@ -24,6 +21,7 @@ from ._dense import (
 )
 from ._dtypes import DTYPES, NUMPY_DTYPES, WIDE_DTYPES, numpy_dtypes, requested_dtype, torch_dtypes
 from ._moves import into_jax, into_numpy, into_torch, jax_dtype, jax_sharding, owner, torch_device, torch_dtype
+from ._named import is_named_result, named_tuple
 
 
 def to_jax(tree: Any, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Any:
@@ -228,9 +226,9 @@ def _convert(convert: Callable[..., Any], tree: Any, options: dict[str, Any]) ->
         if path and is_setting(leaf):
             return leaf
         if is_named_result(leaf):
-            names = type(leaf).__match_args__
-            fields = [once((*path, jax.tree_util.GetAttrKey(name)), x) for name, x in zip(names, leaf, strict=True)]
-            return _named_tuple(type(leaf).__name__, names)(*fields)
+            named = named_tuple(leaf)
+            keys = map(jax.tree_util.GetAttrKey, named._fields)
+            return named(*[once((*path, key), x) for key, x in zip(keys, leaf, strict=True)])
         key = _identity(leaf)
         if key not in done:
             try:
@@ -247,12 +245,6 @@ def _convert(convert: Callable[..., Any], tree: Any, options: dict[str, Any]) ->
         error.add_note("jax.tree sorts the keys of a dict: give them one type, or make it a collections.OrderedDict")
         raise
     return jax.tree_util.tree_unflatten(structure, [once(path, leaf) for path, leaf in leaves])
-
-
-@functools.cache
-def _named_tuple(name: str, fields: tuple[str, ...]) -> Any:
-    """Return the named tuple for a result that torch names, whose own class ``jax.tree`` does not know."""
-    return collections.namedtuple(name, fields)  # noqa: PYI024
 
 
 def _identity(leaf: Any) -> Any:

@@ -100,9 +100,6 @@ def _complex_tanh(z: jax.Array) -> jax.Array:
     return lax.complex(jnp.where(z.real == 0, z.real, y.real), y.imag)
 
 
-_complex_tanh.defjvps(lambda dz, y, z: dz * (4 * _complex_sigmoid_derivative(z + z)))
-
-
 @jax.custom_jvp
 def complex_sigmoid(z: jax.Array) -> jax.Array:
     """Return 1 / (1 + exp(-z)), on the left t / (1 + t) with t = exp(z), which does not overflow."""
@@ -135,6 +132,7 @@ def _decay(z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     )
 
 
+_complex_tanh.defjvps(lambda dz, y, z: dz * (4 * _complex_sigmoid_derivative(z + z)))
 complex_sigmoid.defjvps(lambda dz, y, z: dz * _complex_sigmoid_derivative(z))
 _complex_sigmoid_derivative.defjvps(lambda dz, y, z: dz * (-_complex_tanh(lax.complex(0.5 * z.real, 0.5 * z.imag)) * y))
 

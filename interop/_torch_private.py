@@ -1,0 +1,33 @@
+"""What as_jax uses of torch that is not public, and why: torch has no public counterpart of any of it.
+
+Nothing else of as_jax reaches for a private name, which a test sees to.
+"""
+
+import torch
+
+# Runs a function without data although it closes over tensors that have some. On the meta device, which is public,
+# these would have to be moved first, wherever they are. torch's documentation imports it from here.
+from torch._subclasses.fake_tensor import DataDependentOutputException as DataDependentOutputException
+from torch._subclasses.fake_tensor import DynamicOutputShapeException as DynamicOutputShapeException
+from torch._subclasses.fake_tensor import FakeTensorMode as FakeTensorMode
+
+# Sees the operators that a function runs, and so those that draw random numbers. torch.overrides.TorchFunctionMode,
+# which is public, sees calls from Python only, such as that of a layer, and not what is called within.
+from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
+
+
+def is_watched() -> bool:
+    """Say whether this thread has something on that can be turned on publicly and not asked for.
+
+    That is a dispatch mode, a transform of ``torch.func``, or hooks for saved tensors.
+    """
+    return (
+        torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+    )
+
+
+def writes(tensor: torch.Tensor) -> int:
+    """Return how often a tensor was written into, which its values do not say: those of fake tensors are none."""
+    return tensor._version
