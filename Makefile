@@ -65,7 +65,7 @@ accuracy: .venv/installed  ## every float through every function that has change
 bench: .venv/installed  ## speed beside torch and jax.nn: some ten minutes on a quiet machine
 	$(BIN)/python benchmarks/speed.py
 
-conformance: .venv/installed  ## PyTorch's own test inputs, NumPy's tables and public reports: more than an hour
+conformance: .venv/installed  ## PyTorch's own test inputs, NumPy's tables and public reports: some half an hour
 	$(BIN)/python benchmarks/conformance.py
 
 .venv/installed: pyproject.toml constraints.txt

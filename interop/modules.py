@@ -28,6 +28,7 @@ _CONTAINERS = (nn.Sequential, nn.Identity)
 _OF_SEVERAL_INPUTS = (nn.AdaptiveLogSoftmaxWithLoss, nn.MultiheadAttention)
 # What these two are made of.
 _PARTS = (nn.Linear, nn.modules.linear.NonDynamicallyQuantizableLinear, nn.ModuleList, nn.Sequential)
+# Private names, because torch does not say publicly which hooks a module has.
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -110,7 +111,8 @@ def _calls(module: nn.Module, path: str, names: dict[int, str]) -> Iterator[Call
     where = _where(module, path)
     if type(module) in _CONTAINERS:
         _refuse_changed(module, where)
-        for name, child in zip(module._modules, module, strict=True) if isinstance(module, nn.Sequential) else ():
+        inside = [name for name, _ in module.named_modules(remove_duplicate=False) if name and "." not in name]
+        for name, child in zip(inside, module, strict=True) if isinstance(module, nn.Sequential) else ():
             if isinstance(child, _OF_SEVERAL_INPUTS):
                 raise TypeError(
                     f"port: {where} passes one input, and {type(child).__name__} takes several; port it alone"
