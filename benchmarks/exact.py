@@ -4,6 +4,7 @@ Names and parameters are jaxact's. Nothing here is arranged against cancellation
 come from the definitions by the rules of calculus, which a `Jet` follows through each step.
 """
 
+import numpy as np
 from mpmath import mp, mpf
 
 # The digits to compute with, ever more until 20 digits of the result stay as they are. A result that still is 0 in
@@ -207,3 +208,51 @@ def derivatives(function, x, orders=(0, 1, 2), by=None, **parameters):
             if all(abs(a - b) < abs(b) / 10**20 for a, b in zip(before, results, strict=True)):
                 break
     return results
+
+
+_exp = np.vectorize(mp.exp, otypes=[object])
+
+
+def multi_head_attention_forward(
+    query,
+    key,
+    value,
+    embed_dim_to_check,
+    num_heads,
+    in_proj_weight,
+    in_proj_bias,
+    bias_k,
+    bias_v,
+    add_zero_attn,
+    out_proj_weight,
+    out_proj_bias,
+    attn_mask=None,
+    q_proj_weight=None,
+    k_proj_weight=None,
+    v_proj_weight=None,
+    average_attn_weights=True,
+    **_,
+):
+    """Return the outputs and weights of multi-head attention, without dropout and padding: arrays of mpf, and bool."""
+    batched = query.ndim == 3
+    sequences = [x if batched else x[:, None] for x in (query, key, value)]
+    matrices = (
+        np.split(in_proj_weight, 3) if in_proj_weight is not None else (q_proj_weight, k_proj_weight, v_proj_weight)
+    )
+    biases = np.split(in_proj_bias, 3) if in_proj_bias is not None else (0, 0, 0)
+    q, k, v = (x @ matrix.T + bias for x, matrix, bias in zip(sequences, matrices, biases, strict=True))
+    more = [(bias_k, bias_v)] if bias_k is not None else []
+    more += [(0 * k[:1], 0 * v[:1])] if add_zero_attn else []
+    for of_k, of_v in more:
+        k, v = (np.concatenate([x, np.broadcast_to(row, x[:1].shape)]) for x, row in ((k, of_k), (v, of_v)))
+    heads = [x.reshape(*x.shape[:2], num_heads, -1).transpose(1, 2, 0, 3) for x in (q, k, v)]
+    scores = heads[0] @ heads[1].swapaxes(2, 3) / mp.sqrt(heads[0].shape[-1])
+    if attn_mask is not None:
+        mask = np.where(attn_mask, mpf("-inf"), mpf(0)) if attn_mask.dtype == bool else attn_mask
+        mask = mask.reshape(-1, num_heads, *mask.shape[1:]) if mask.ndim == 3 else mask
+        scores[..., : mask.shape[-1]] = scores[..., : mask.shape[-1]] + mask
+    weights = _exp(scores - scores.max(-1, keepdims=True))
+    weights = weights / weights.sum(-1, keepdims=True)
+    outputs = (weights @ heads[2]).transpose(2, 0, 1, 3).reshape(q.shape) @ out_proj_weight.T + out_proj_bias
+    weights = weights.sum(1) / num_heads if average_attn_weights else weights
+    return (outputs, weights) if batched else (outputs[:, 0], weights[0])
