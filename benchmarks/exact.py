@@ -210,7 +210,7 @@ def derivatives(function, x, orders=(0, 1, 2), by=None, **parameters):
     return results
 
 
-_exp = np.vectorize(mp.exp, otypes=[object])
+_exponentials = np.vectorize(mp.exp, otypes=[object])
 
 
 def multi_head_attention_forward(
@@ -251,7 +251,7 @@ def multi_head_attention_forward(
         mask = np.where(attn_mask, mpf("-inf"), mpf(0)) if attn_mask.dtype == bool else attn_mask
         mask = mask.reshape(-1, num_heads, *mask.shape[1:]) if mask.ndim == 3 else mask
         scores[..., : mask.shape[-1]] = scores[..., : mask.shape[-1]] + mask
-    weights = _exp(scores - scores.max(-1, keepdims=True))
+    weights = _exponentials(scores - scores.max(-1, keepdims=True))
     weights = weights / weights.sum(-1, keepdims=True)
     outputs = (weights @ heads[2]).transpose(2, 0, 1, 3).reshape(q.shape) @ out_proj_weight.T + out_proj_bias
     weights = weights.sum(1) / num_heads if average_attn_weights else weights
