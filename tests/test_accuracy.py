@@ -200,7 +200,7 @@ def sweep(tmp_path, monkeypatch):
     monkeypatch.setattr(accuracy, "measure", noting)
     monkeypatch.setattr(accuracy, "PARTIAL", tmp_path)
     monkeypatch.setattr(accuracy, "CHUNK", 2**14)
-    monkeypatch.setattr(accuracy, "ProcessPoolExecutor", lambda jobs, mp_context: ThreadPoolExecutor(jobs))
+    monkeypatch.setattr(accuracy, "ProcessPoolExecutor", lambda jobs, **_: ThreadPoolExecutor(jobs))
     monkeypatch.setattr(report, "ROOT", tmp_path)
     for name in ("DATA", "PROFILES", "ROWS", "STRATA", "PAGE", "PLOTS"):
         monkeypatch.setattr(report, name, tmp_path / getattr(report, name).name)
