@@ -28,7 +28,7 @@ NUMBERS = itertools.count(1)
 set_mesh = getattr(jax, "set_mesh", None) or jax.sharding.use_mesh  # the name from jax 0.8 on
 
 # The compiler fuses and contracts each program in its own way, which moves a result by an ULP or two, and a gradient
-# that is what is left of larger terms by as many ULPs of these, up to 4: how many depends on the machine's instructions.
+# that is what is left of larger terms by as many ULPs of these, up to 4: the machine's instructions decide.
 CLOSE = {"rtol": 2e-6, "atol": 2e-6}
 
 
