@@ -35,12 +35,8 @@ def softmax(x: jax.Array, axis: int) -> jax.Array:
 
     For float16 and bfloat16 it is the plain formula in float32, whose errors are far below their rounding.
     """
-    if x.dtype.itemsize == 2:
-        x = _rounded_half(x)
-        e = jnp.exp(x - jnp.max(x, axis=axis, keepdims=True, initial=-jnp.inf))
-    else:
-        x, m = rounded(x), _largest(x, axis)
-        e = _exp_distance(x, _finite(m))
+    x, m = rounded(x), _largest(x, axis)
+    e = jnp.exp(widened(x) - widened(m)) if x.dtype.itemsize == 2 else _exp_distance(x, _finite(m))
     return e / jnp.sum(e, axis=axis, keepdims=True)
 
 
@@ -54,12 +50,8 @@ def _softmax_jvp(axis: int, primals: Any, tangents: Any) -> tuple[jax.Array, jax
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def softmin(x: jax.Array, axis: int) -> jax.Array:
     """Return softmax(-x), from the least element: for the largest of -x, XLA would write -x to memory."""
-    if x.dtype.itemsize == 2:
-        x = _rounded_half(x)
-        e = jnp.exp(jnp.min(x, axis=axis, keepdims=True, initial=jnp.inf) - x)
-    else:
-        x, m = rounded(x), rounded(jnp.min(x, axis=axis, keepdims=True, initial=jnp.inf))
-        e = _exp_distance(-x, -_finite(m))
+    x, m = rounded(x), rounded(jnp.min(x, axis=axis, keepdims=True, initial=jnp.inf))
+    e = jnp.exp(widened(m) - widened(x)) if x.dtype.itemsize == 2 else _exp_distance(-x, -_finite(m))
     return e / jnp.sum(e, axis=axis, keepdims=True)
 
 
@@ -138,12 +130,6 @@ def _log_softmax_jvp(axis: int, primals: Any, tangents: Any) -> tuple[jax.Array,
     (x,), (dx,) = primals, tangents
     y = log_softmax(x, axis)
     return y, dx - jnp.sum(_exp(y) * dx, axis=axis, keepdims=True)
-
-
-def _rounded_half(x: jax.Array) -> jax.Array:
-    """Return a float16 or bfloat16 in float32, rounded to its own dtype; faster than on its bits."""
-    info = jnp.finfo(x.dtype)
-    return lax.reduce_precision(widened(x), info.nexp, info.nmant)
 
 
 def _largest(x: jax.Array, axis: int) -> jax.Array:
