@@ -20,8 +20,6 @@ from jaxact.interop import as_torch
 pytestmark = [
     # Forward mode loads torch code that torch itself has deprecated; words and category depend on the release.
     pytest.mark.filterwarnings("ignore:`torch.jit.script` is (deprecated|not supported)"),
-    # What torch.compile says once on Python 3.13.0, of a fault of that release.
-    pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0:RuntimeWarning"),
 ]
 
 
