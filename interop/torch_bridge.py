@@ -32,6 +32,9 @@ bridges: weakref.WeakValueDictionary[int, "_Bridge"] = weakref.WeakValueDictiona
 
 _handles = itertools.count()
 
+# In torch 2.11 Dynamo takes the question whether it exports for true, whatever it does.
+_EXPORT_IS_KNOWN = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 13)
+
 
 def _keep_signature(function: Any) -> Any:
     """Store the signature, which ``Function.apply`` asks for at every call: 12 of its 45 microseconds."""
@@ -167,7 +170,7 @@ class _Bridge:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not torch.compiler.is_dynamo_compiling():
             return self.call(*args, **kwargs)
-        if torch.compiler.is_exporting():
+        if _EXPORT_IS_KNOWN and torch.compiler.is_exporting():
             raise TypeError("as_torch: torch.export cannot take a JAX function along, but with strict=False it can")
         from . import _compiled
 

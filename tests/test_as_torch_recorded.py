@@ -117,7 +117,7 @@ def test_an_exported_program_takes_the_function_along(dtype, tmp_path):
 
 def test_what_cannot_be_exported_is_refused(monkeypatch):
     net, x = Net(sine), torch.ones(2, 3)
-    with pytest.raises(Exception, match="strict=False"):
+    with pytest.raises(Exception, match=r"strict=False|TreeSpec|activation"):  # before torch 2.13 in torch's own words
         torch.export.export(net, (x,), strict=True)
     with pytest.raises(Exception, match="dynamic"):
         torch.export.export(net, (x,), dynamic_shapes={"x": {0: torch.export.Dim("batch")}}, strict=False)
