@@ -54,8 +54,8 @@ class Program:
         with _precision_of(tensors), _transfers_allowed():
             result = self.jitted(_arrays(constants), *map(_into_jit, tensors))
         leaves, structure = jax.tree.flatten(result)
-        if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
-            leaves = [to_torch(leaf, copy=True) for leaf in leaves]
+        if jax.config.jax_disable_jit:  # type: ignore[attr-defined]  # JAX makes its options at run time
+            return structure, *[to_torch(leaf, copy=True) for leaf in leaves]
         return structure, *map(_out_of_jit, leaves)
 
     def result_shapes(self, constants: tuple[Any, ...], tensors: tuple[torch.Tensor, ...]) -> Any:
@@ -183,7 +183,9 @@ def _used(jaxpr: Any) -> list[bool]:
         if needed.isdisjoint(map(id, equation.outvars)):
             continue
         inner = [p for p in map(_jaxpr_of, equation.params.values()) if p and len(p.invars) == len(equation.invars)]
-        uses = _used(inner[0]) if len(inner) == 1 else [True] * len(equation.invars)
+        # A derivative rule may give a gradient to what the function itself does not use.
+        ruled = equation.primitive.name.startswith("custom_")
+        uses = _used(inner[0]) if len(inner) == 1 and not ruled else [True] * len(equation.invars)
         needed.update(id(variable) for variable, use in zip(equation.invars, uses, strict=True) if use)
     return [id(variable) in needed for variable in jaxpr.invars]
 

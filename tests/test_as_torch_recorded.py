@@ -155,6 +155,21 @@ def test_a_zero_gradient_of_a_used_argument_is_zero():
     assert torch.equal(w.grad, torch.zeros(3))
 
 
+@jax.custom_vjp
+def passing(x, w):
+    return x
+
+
+passing.defvjp(lambda x, w: (x, None), lambda _, dy: (dy, 3 * dy))
+
+
+@pytest.mark.parametrize("fn", [passing, jax.jit(passing)], ids=["plain", "jitted"])
+def test_a_gradient_that_only_a_rule_gives(fn):
+    x, w = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
+    as_torch(fn)(x, w).sum().backward()
+    assert torch.equal(w.grad, torch.full((3,), 3.0))
+
+
 def test_decay_leaves_unused_weights_alone():
     x, w = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
     optimizer = torch.optim.AdamW([x, w], weight_decay=0.5)

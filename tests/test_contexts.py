@@ -27,9 +27,8 @@ SIZES = {"b": 4, "n": 3, "l": 5, "s": 6}  # b, the batch, is what is sharded
 NUMBERS = itertools.count(1)
 set_mesh = getattr(jax, "set_mesh", None) or jax.sharding.use_mesh  # the name from jax 0.8 on
 
-# The compiler fuses and contracts each program in its own way, which moves a result by an ULP or two, and a gradient
-# that is what is left of larger terms by as many ULPs of these, up to 4: the machine's instructions decide.
-CLOSE = {"rtol": 2e-6, "atol": 2e-6}
+# The compiler fuses and contracts each program in its own way, which moves a result by an ULP or two.
+CLOSE = {"rtol": 2e-6, "atol": 5e-7}
 
 
 @dataclass(frozen=True)
@@ -95,6 +94,8 @@ def spec(array):
 def heads(query, key, weight, bias, out_weight, *more, **parameters):
     """Return multi-head attention of 2 heads."""
     bias_k, bias_v, mask, padding = more or (None,) * 4
+    if not more:  # the bias of all keys cancels in the softmax: its gradient would be rounding and nothing else
+        bias = bias * np.repeat(np.float32([1, 0, 1]), 4)
     return jaxact.multi_head_attention_forward(
         *(query, key, key, 4, 2, weight, bias, bias_k, bias_v, bool(more), 0.0, out_weight, None),
         attn_mask=mask,
