@@ -4,7 +4,6 @@ import base64
 import contextlib
 import functools
 import itertools
-import sys
 import uuid
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -15,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
+from ._dense import is_recorded
+from ._torch_private import active_fake_mode
 from .tensors import to_jax, to_numpy, to_torch
 
 _WIDE_INTEGERS = (torch.int64, torch.uint64)
@@ -239,13 +240,12 @@ def _transfers_allowed() -> contextlib.AbstractContextManager[Any]:
 
 
 def _is_recorded(tensors: Iterable[torch.Tensor]) -> bool:
-    """Say whether torch writes down what is done with the tensors: it compiles, exports, or makes an FX graph."""
-    # torch.func.linearize and make_fx record with tensors that have data.
-    recorder = sys.modules.get("torch.fx.experimental.proxy_tensor")
+    """Say whether torch does not compute: it compiles, exports, makes an FX graph, or asks for shapes alone."""
     return (
         torch.compiler.is_compiling()
         or any(map(_stands_in, tensors))
-        or (recorder is not None and recorder.get_proxy_mode() is not None)
+        or is_recorded()
+        or active_fake_mode() is not None
     )
 
 

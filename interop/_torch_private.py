@@ -1,9 +1,12 @@
-"""What as_jax uses of torch that is not public, and why: torch has no public counterpart of any of it.
+"""What the bridges use of torch that is not public, and why: torch has no public counterpart of any of it.
 
 Nothing else of as_jax reaches for a private name, which a test sees to.
 """
 
 import torch
+
+# Says whether a function is run without data, when all the tensors in sight have some.
+from torch._guards import active_fake_mode as active_fake_mode
 
 # Runs a function without data although it closes over tensors that have some. On the meta device, which is public,
 # these would have to be moved first, wherever they are. torch's documentation imports it from here.

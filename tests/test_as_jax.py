@@ -557,6 +557,13 @@ def test_a_module_that_contains_an_as_torch_function(transform, bridge):
     close(actual(value), TRANSFORMS[transform](expected)(value), rtol=1e-5)
 
 
+def test_an_as_torch_function_of_tensors_that_fn_holds():
+    held, trained = torch.arange(3.0), torch.arange(3.0, requires_grad=True)
+    tanh = as_torch(jnp.tanh)
+    for of in (held, trained):
+        close(as_jax(lambda x, of=of: x * tanh(of))(jnp.ones(3)), jnp.tanh(jnp.arange(3.0)))
+
+
 def shifted(amount):
     """Return a hook that is another function for each amount."""
     return lambda module, args, result: result + amount
@@ -926,6 +933,7 @@ def private_names(file):
 def test_private_names_of_torch_are_in_one_place():
     known = {
         "_torch_private.py": {
+            "_guards",
             "_subclasses",
             "_python_dispatch",
             "_C",
@@ -935,6 +943,10 @@ def test_private_names_of_torch_are_in_one_place():
             "_top_saved_tensors_default_hooks",
             "_version",
         },
+        "_dense.py": {
+            "_C",
+            "_len_torch_dispatch_stack",
+        },  # asked at every conversion
         "_compiled.py": {"_dynamo"},  # where it is documented, up to torch 2.13
     }
     elsewhere = {"_boundary", "_declared", "_fields", "_getframe"}  # of jaxact and of Python

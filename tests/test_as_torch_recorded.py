@@ -1,4 +1,4 @@
-"""as_torch where a call is not just run: recorded by torch's tracers, exported, pickled, guarded, not compiled."""
+"""The bridge where a call is not just run: recorded by torch's tracers, exported, pickled, guarded, not compiled."""
 
 import copy
 import io
@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from jaxact.interop import as_torch, to_jax, torch_bridge
+from jaxact.interop import as_torch, to_jax, to_numpy, to_torch, torch_bridge
 
 pytestmark = [
     # Forward mode and linearize load torch code that torch itself has deprecated,
@@ -67,6 +67,24 @@ def test_linearize():
     torch.testing.assert_close(value, torch.sin(X) * X, rtol=1e-6, atol=0)
     for t in (torch.ones(3), X):
         torch.testing.assert_close(tangent(t), t * (torch.cos(X) * X + torch.sin(X)), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("to", [to_jax, to_numpy])
+@pytest.mark.parametrize("options", [{}, {"copy": True}, {"dtype": "float16"}], ids=str)
+@pytest.mark.parametrize(
+    "record", [make_fx, lambda f: lambda x: torch.func.linearize(f, x)], ids=["make_fx", "linearize"]
+)
+def test_a_conversion_cannot_be_recorded(to, options, record):
+    def through(x):
+        return x * to_torch(to(x.detach(), **options)).to(x.dtype)
+
+    with pytest.raises(TypeError, match=f"{to.__name__}: got a tensor while make_fx .* records, .*interop.as_torch"):
+        record(through)(torch.ones(3))
+
+
+def test_a_recorded_tensor_stays_what_it_is():
+    graph = make_fx(lambda x: to_torch(x, dtype="float64") * to_torch(x))(torch.ones(3))
+    torch.testing.assert_close(graph(torch.full((3,), 2.0)), torch.full((3,), 4.0, dtype=torch.float64))
 
 
 def test_what_cannot_record_is_refused():
