@@ -145,11 +145,11 @@ def program(library: str, functions: Iterable[Any], shape: tuple[int, ...], dtyp
     if library != "torch":
         with precision(dtype):
             x = jax.ShapeDtypeStruct(shape, dtype)
-            parts += [_nameless(function.lower(x).as_text()) for function in functions]
+            parts += [nameless(function.lower(x).as_text()) for function in functions]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def _nameless(text: str) -> str:
+def nameless(text: str) -> str:
     """Return a program with its functions numbered."""
     numbers: dict[str, int] = {}
     return re.sub(r"@\w+", lambda name: f"@{numbers.setdefault(name[0], len(numbers))}", text)
