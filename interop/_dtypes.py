@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxact._boundary import fits
+from jaxact._dtypes import fits
 
 if TYPE_CHECKING:
     import torch

@@ -15,7 +15,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxact import multi_head_attention_forward, rrelu
-from jaxact._boundary import operand
+from jaxact._checks import operand
 
 from ._arguments import Layout
 

@@ -28,7 +28,7 @@ from jax.experimental.buffer_callback import buffer_callback
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from jaxact._boundary import fits
+from jaxact._dtypes import fits
 
 from ._torch_private import is_watched
 from .tensors import to_numpy, to_torch

@@ -17,7 +17,8 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxact._boundary import FLOATS, matching_array, matmul_precision, operand, result_dtype
+from jaxact._checks import matching_array, operand
+from jaxact._dtypes import FLOATS, matmul_precision, result_dtype
 from jaxact._numerics.normalizing import log_softmax
 
 TARGETS = frozenset(map(np.dtype, ("int32", "int64")))

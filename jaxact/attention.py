@@ -15,20 +15,8 @@ import numpy as np
 from jax import export, lax
 from jax.typing import ArrayLike
 
-from jaxact._boundary import (
-    BOOLEAN,
-    FLOAT32,
-    FLOATS,
-    HALVES,
-    compute_dtype,
-    flag,
-    integer,
-    matmul_precision,
-    operand,
-    prng_key,
-    real_scalar,
-    static_argument,
-)
+from jaxact._checks import flag, integer, operand, prng_key, real_scalar, static_argument
+from jaxact._dtypes import BOOLEAN, FLOAT32, FLOATS, HALVES, compute_dtype, matmul_precision
 from jaxact._numerics.normalizing import softmax_or_zero
 
 Shape: TypeAlias = tuple[int, ...]

@@ -4,8 +4,10 @@ from typing import Any
 
 import jax
 
-from jaxact._boundary import Scalar, activation, known
+from jaxact._activation import activation
+from jaxact._checks import known
 from jaxact._numerics import exponential as kernels
+from jaxact._numerics.elementary import Scalar
 
 
 @activation()
@@ -74,7 +76,7 @@ def selu(x: jax.Array, /) -> jax.Array:
     return kernels.selu(x)
 
 
-def _check_celu(x: Any, /, alpha: Scalar = 1.0) -> None:
+def _check_celu(_x: Any, /, alpha: Scalar) -> None:
     if known(alpha) and alpha == 0:
         raise ValueError("celu: alpha must not be 0, it divides x; jaxact.relu is the limit")
 

@@ -3,7 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from jaxact._boundary import COMPLEX, FLOATS, activation, canonical_dim
+from jaxact._activation import Static, activation
+from jaxact._checks import canonical_dim
+from jaxact._dtypes import COMPLEX, FLOATS
 from jaxact._numerics import gated as kernels
 
 
@@ -37,8 +39,8 @@ def silu(x: jax.Array, /) -> jax.Array:
     return kernels.silu(x)
 
 
-@activation(static=("approximate",))
-def gelu(x: jax.Array, /, approximate: str = "none") -> jax.Array:
+@activation()
+def gelu(x: jax.Array, /, approximate: Static[str] = "none") -> jax.Array:
     r"""Gaussian error linear unit.
 
     .. math:: \operatorname{gelu}(x) = x \, \Phi(x) = \frac{x}{2} \Bigl(1 + \operatorname{erf} \frac{x}{\sqrt 2}\Bigr)
@@ -110,8 +112,8 @@ def mish(x: jax.Array, /) -> jax.Array:
     return kernels.mish(x)
 
 
-@activation(static=("dim",))
-def glu(x: jax.Array, /, dim: int = -1) -> jax.Array:
+@activation()
+def glu(x: jax.Array, /, dim: Static[int] = -1) -> jax.Array:
     r"""Gated linear unit.
 
     .. math:: \operatorname{glu}(a, b) = a \operatorname{sigmoid}(b)

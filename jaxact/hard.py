@@ -5,12 +5,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxact._boundary import FLOATS, INTEGERS, WIDE_UNSIGNED, Scalar, activation, integer_range, known
+from jaxact._activation import activation
+from jaxact._checks import known
+from jaxact._dtypes import FLOATS, INTEGERS, WIDE_UNSIGNED, integer_range
 from jaxact._numerics import hard as kernels
 from jaxact._numerics import piecewise
+from jaxact._numerics.elementary import Scalar
 
 
-def _check_hardtanh(x: Any, /, min_val: Scalar = -1.0, max_val: Scalar = 1.0) -> None:
+def _check_hardtanh(x: Any, /, min_val: Scalar, max_val: Scalar) -> None:
     if not known(min_val, max_val):
         return
     if not min_val <= max_val:
@@ -156,7 +159,7 @@ def hardshrink(x: jax.Array, /, lambd: Scalar = 0.5) -> jax.Array:
     return piecewise.hardshrink(x, lambd)
 
 
-def _check_softshrink(x: Any, /, lambd: Scalar = 0.5) -> None:
+def _check_softshrink(_x: Any, /, lambd: Scalar) -> None:
     if known(lambd) and not 0 <= lambd < float("inf"):
         raise ValueError(f"softshrink: lambd must be finite and not negative, got {lambd}")
 

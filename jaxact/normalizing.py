@@ -5,14 +5,15 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.typing import DTypeLike
 
-from jaxact._boundary import Scalar, activation, canonical_dim, flag
+from jaxact._activation import Dtype, Key, Static, activation
+from jaxact._checks import canonical_dim
 from jaxact._numerics import normalizing as kernels
+from jaxact._numerics.elementary import Scalar
 
 
-@activation(static=("dim", "dtype"), widen=False)
-def softmax(x: jax.Array, /, dim: int, dtype: DTypeLike | None = None) -> jax.Array:
+@activation(widen=False)
+def softmax(x: jax.Array, /, dim: Static[int], dtype: Dtype = None) -> jax.Array:
     r"""Softmax: numbers to probabilities along an axis.
 
     .. math:: \operatorname{softmax}(x)_i = \frac{e^{x_i - m}}{\sum_j e^{x_j - m}}, \qquad m = \max_j x_j
@@ -43,8 +44,8 @@ def softmax(x: jax.Array, /, dim: int, dtype: DTypeLike | None = None) -> jax.Ar
     return _along(kernels.softmax, "softmax", x, dim)
 
 
-@activation(static=("dim", "dtype"), widen=False)
-def softmin(x: jax.Array, /, dim: int, dtype: DTypeLike | None = None) -> jax.Array:
+@activation(widen=False)
+def softmin(x: jax.Array, /, dim: Static[int], dtype: Dtype = None) -> jax.Array:
     r"""Softmax of the negated numbers: the least gets the most.
 
     .. math:: \operatorname{softmin}(x) = \operatorname{softmax}(-x)
@@ -75,8 +76,8 @@ def softmin(x: jax.Array, /, dim: int, dtype: DTypeLike | None = None) -> jax.Ar
     return _along(kernels.softmin, "softmin", x, dim)
 
 
-@activation(static=("dim", "dtype"))
-def log_softmax(x: jax.Array, /, dim: int, dtype: DTypeLike | None = None) -> jax.Array:
+@activation()
+def log_softmax(x: jax.Array, /, dim: Static[int], dtype: Dtype = None) -> jax.Array:
     r"""Logarithm of the softmax.
 
     .. math:: \operatorname{log\_softmax}(x)_i = x_i - m - \log \sum_j e^{x_j - m}, \qquad m = \max_j x_j
@@ -141,9 +142,9 @@ def softmax2d(x: jax.Array, /) -> jax.Array:
     return kernels.softmax(x, x.ndim - 3)
 
 
-@activation(static=("hard", "dim"), arrays=("key",))
+@activation()
 def gumbel_softmax(
-    x: jax.Array, /, tau: Scalar = 1.0, hard: bool = False, dim: int = -1, *, key: jax.Array
+    x: jax.Array, /, tau: Scalar = 1.0, hard: Static[bool] = False, dim: Static[int] = -1, *, key: Key
 ) -> jax.Array:
     r"""Random probabilities, near to a random choice among the entries of an axis.
 
@@ -182,7 +183,6 @@ def gumbel_softmax(
         Jang, Gu and Poole, "Categorical reparameterization with Gumbel-softmax", ICLR 2017; Maddison, Mnih and
         Teh, "The concrete distribution", ICLR 2017.
     """
-    hard = flag("gumbel_softmax", "hard", hard)
     noisy = x + jax.random.gumbel(key, x.shape, x.dtype)
     soft = _along(lambda x, axis: kernels.softmax_of_quotient(x, tau, axis), "gumbel_softmax", noisy, dim)
     return _along(_choice, "gumbel_softmax", soft, dim) if hard else soft

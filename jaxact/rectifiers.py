@@ -7,8 +7,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxact._boundary import FLOATS, INTEGERS, WIDE_UNSIGNED, Scalar, activation, flag, known, require_representable
+from jaxact._activation import Key, Static, activation
+from jaxact._checks import known, require_representable
+from jaxact._dtypes import FLOATS, INTEGERS, WIDE_UNSIGNED
 from jaxact._numerics import piecewise as kernels
+from jaxact._numerics.elementary import Scalar
 
 
 @activation(FLOATS | INTEGERS | WIDE_UNSIGNED)
@@ -106,7 +109,7 @@ def leaky_relu(x: jax.Array, /, negative_slope: Scalar = 0.01) -> jax.Array:
     return kernels.sloped(x, negative_slope)
 
 
-@activation(arrays=("weight",))
+@activation()
 def prelu(x: jax.Array, /, weight: ArrayLike) -> jax.Array:
     r"""Leaky rectified linear unit with a learned slope, one for all or one for each channel.
 
@@ -159,30 +162,22 @@ def _along_channels(x: jax.Array, weight: ArrayLike) -> jax.Array:
     return weight.reshape(shape)
 
 
-def _check_rrelu(
-    x: Any,
-    /,
-    lower: Scalar = 1 / 8,
-    upper: Scalar = 1 / 3,
-    training: bool = False,
-    *,
-    key: jax.Array | None = None,
-) -> None:
+def _check_rrelu(_x: Any, /, lower: Scalar, upper: Scalar, training: bool, key: jax.Array | None) -> None:
     if known(lower, upper) and not (lower <= upper and math.isfinite(lower) and math.isfinite(upper)):
         raise ValueError(f"rrelu: the bounds must be finite and lower <= upper, got lower={lower}, upper={upper}")
-    if flag("rrelu", "training", training) and key is None:
+    if training and key is None:
         raise ValueError("rrelu: training=True draws random slopes and needs key=, a JAX PRNG key, got None")
 
 
-@activation(static=("training",), arrays=("key",), check=_check_rrelu)
+@activation(check=_check_rrelu)
 def rrelu(
     x: jax.Array,
     /,
     lower: Scalar = 1 / 8,
     upper: Scalar = 1 / 3,
-    training: bool = False,
+    training: Static[bool] = False,
     *,
-    key: jax.Array | None = None,
+    key: Key | None = None,
 ) -> jax.Array:
     r"""Leaky rectified linear unit with a random slope.
 

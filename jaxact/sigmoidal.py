@@ -2,7 +2,8 @@
 
 import jax
 
-from jaxact._boundary import BOOLEAN, COMPLEX, FLOATS, INTEGERS, WIDE_UNSIGNED, activation
+from jaxact._activation import activation
+from jaxact._dtypes import BOOLEAN, COMPLEX, FLOATS, INTEGERS, WIDE_UNSIGNED
 from jaxact._numerics import sigmoidal as kernels
 
 

@@ -949,7 +949,7 @@ def test_private_names_of_torch_are_in_one_place():
         },  # asked at every conversion
         "_compiled.py": {"_dynamo"},  # where it is documented, up to torch 2.13
     }
-    elsewhere = {"_boundary", "_declared", "_fields", "_getframe"}  # of jaxact and of Python
+    elsewhere = {"_checks", "_dtypes", "_declared", "_fields", "_getframe"}  # of jaxact and of Python
     for file in Path(_torch_call.__file__).parent.glob("*.py"):
         assert set(private_names(file)) - elsewhere == known.get(file.name, set()), file
 

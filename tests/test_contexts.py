@@ -18,7 +18,7 @@ from jax.experimental import checkify
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxact
-from jaxact import _boundary
+from jaxact import _activation
 from jaxact.catalog import BY_NAME, CATALOG
 from oracle import APART, accepts, special_points, spread
 
@@ -287,7 +287,7 @@ class TestNumbersThatAreKept:
     def test_no_more_than_some(self):
         for slope in np.linspace(1, 2, 3000).tolist():
             jaxact.leaky_relu(jnp.array(-1.0), slope)
-        assert len(_boundary._CONSTANTS) <= 1024
+        assert len(_activation._CONSTANTS) <= 1024
 
 
 @every_example
