@@ -68,7 +68,8 @@ def tallies(name: str, dtypes: list[str], quick: bool = False) -> list[Tally]:
         for dtype in conformance_samples.dtypes(operation):
             if dtype in dtypes:
                 found.append(conformance_samples.conform(operation, name, dtype, quick))
-                jax.clear_caches()  # a program for every shape: kept, they exceed the mappings Linux grants a process
+                if not quick:
+                    jax.clear_caches()  # a program a shape: kept, they exceed the mappings Linux grants a process
     return found
 
 

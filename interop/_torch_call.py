@@ -27,6 +27,7 @@ import torch
 from jax.experimental.buffer_callback import buffer_callback
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxact._dtypes import fits
 
@@ -104,7 +105,7 @@ class Program:
     # JAX's caches keep what can be called weakly, and everything else alive.
     def __call__(self, *arrays: jax.Array) -> list[jax.Array]:
         """Return the results, as an operation that JAX transforms."""
-        return _torch_call.bind(*arrays, program=self)
+        return _torch_call.bind(*_varying_alike(arrays), program=self)
 
     def _jvp(self, moving: tuple[bool, ...], got: tuple[bool, ...]) -> "Program":
         """Return the program of (inputs, tangents of the moving inputs) to the tangents of the outputs got.
@@ -319,7 +320,43 @@ def _abstract(*arrays: Any, program: Program) -> list[Any]:
     if program.derivation is not None and not program.derivation.forward:
         # Gradients are like what they are gradients of, as JAX wants them to be, sharding and all.
         return [array.update(weak_type=False) for array in itertools.compress(arrays, program.derivation.moving)]
-    return [jax.core.ShapedArray(shape.shape, shape.dtype) for shape in program.shapes_of(*map(shape_of, arrays))]
+    shapes = program.shapes_of(*map(shape_of, arrays))
+    if not arrays:
+        return [jax.core.ShapedArray(shape.shape, shape.dtype) for shape in shapes]
+    # On the mesh of the arguments, of which a constant knows nothing, and in a shard_map as varying as they are.
+    like = next((array for array in arrays if not array.sharding.mesh.empty), arrays[0])
+    return [
+        like.update(
+            shape=shape.shape,
+            dtype=shape.dtype,
+            weak_type=False,
+            sharding=NamedSharding(like.sharding.mesh, PartitionSpec(*[None] * len(shape.shape))),
+        )
+        for shape in shapes
+    ]
+
+
+def _varying_alike(arrays: Sequence[jax.Array]) -> list[jax.Array]:
+    """Return the arrays as varying over the same axes of a ``jax.shard_map``: those over which any of them varies.
+
+    JAX's own operations do this too. Its transpose adds up, over the devices, the gradient of what they all have.
+    """
+    own = [_axes_of(array) for array in arrays]
+    axes = frozenset[Any]().union(*own)
+    return [_vary(array, tuple(sorted(axes - has, key=str))) for array, has in zip(arrays, own, strict=True)]
+
+
+def _axes_of(array: jax.Array) -> frozenset[Any]:
+    """Return the axes of a ``jax.shard_map`` over which an array varies."""
+    aval: Any = jax.typeof(array)
+    return aval.manual_axis_type.varying if hasattr(aval, "manual_axis_type") else aval.vma  # before JAX 0.10
+
+
+def _vary(array: jax.Array, axes: tuple[Any, ...]) -> jax.Array:
+    if not axes:
+        return array
+    lax: Any = jax.lax  # which has only pvary before JAX 0.8.2
+    return lax.pcast(array, axes, to="varying") if hasattr(lax, "pcast") else lax.pvary(array, axes)
 
 
 def _through_buffers(*arrays: jax.Array, program: Program) -> list[jax.Array]:

@@ -4,6 +4,7 @@ The three functions here look at the tree and at the arguments. What is a dense 
 how one of them is moved in ``_moves``, and what becomes of its dtype in ``_dtypes``.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -220,31 +221,33 @@ def _convert(convert: Callable[..., Any], tree: Any, options: dict[str, Any]) ->
     """Convert the leaves of a tree; what occurs twice is converted once, so that it stays shared."""
     if is_tensor(tree) or isinstance(tree, (np.ndarray, jax.Array)):
         return convert(tree, **options)
-    done: dict[Any, Any] = {}
-
-    def once(path: tuple[Any, ...], leaf: Any) -> Any:
-        if path and is_setting(leaf):
-            return leaf
-        if is_named_result(leaf):
-            named = named_tuple(leaf)
-            keys = map(jax.tree_util.GetAttrKey, named._fields)
-            return named(*[once((*path, key), x) for key, x in zip(keys, leaf, strict=True)])
-        key = _identity(leaf)
-        if key not in done:
-            try:
-                done[key] = convert(leaf, **options)
-            except (TypeError, ValueError, OverflowError) as error:
-                if path:
-                    error.add_note(f"at {jax.tree_util.keystr(path)} of the tree")
-                raise
-        return done[key]
-
     try:
         leaves, structure = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_sparse)
     except ValueError as error:
         error.add_note("jax.tree sorts the keys of a dict: give them one type, or make it a collections.OrderedDict")
         raise
-    return jax.tree_util.tree_unflatten(structure, [once(path, leaf) for path, leaf in leaves])
+    one = functools.partial(_convert_leaf, functools.partial(convert, **options), {})
+    return jax.tree_util.tree_unflatten(structure, [one(path, leaf) for path, leaf in leaves])
+
+
+# No function within the other: one that calls itself is a cycle, which would keep the arrays until it is collected.
+def _convert_leaf(convert: Callable[[Any], Any], done: dict[Any, Any], path: tuple[Any, ...], leaf: Any) -> Any:
+    """Convert a leaf of a tree, or take what became of it before from ``done``."""
+    if path and is_setting(leaf):
+        return leaf
+    if is_named_result(leaf):
+        named = named_tuple(leaf)
+        keys = map(jax.tree_util.GetAttrKey, named._fields)
+        return named(*[_convert_leaf(convert, done, (*path, key), x) for key, x in zip(keys, leaf, strict=True)])
+    key = _identity(leaf)
+    if key not in done:
+        try:
+            done[key] = convert(leaf)
+        except (TypeError, ValueError, OverflowError) as error:
+            if path:
+                error.add_note(f"at {jax.tree_util.keystr(path)} of the tree")
+            raise
+    return done[key]
 
 
 def _identity(leaf: Any) -> Any:

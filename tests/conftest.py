@@ -19,6 +19,13 @@ def pytest_terminal_summary(terminalreporter):
     terminalreporter.write_line(", ".join([f"Python {platform.python_version()}", *versions]))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def what_was_compiled_is_let_go():
+    """Let go of it after each file: kept, it grows to gigabytes, and every collection of garbage looks at all of it."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def x64():
     """Run the test with JAX's 64-bit mode on."""

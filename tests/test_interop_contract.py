@@ -141,14 +141,12 @@ class TestLifetime:
         assert chain == [None] * 3
 
     @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-    @pytest.mark.parametrize("strides", ["contiguous", "strided"])
-    def test_memory_stays_flat(self, strides, dtype):
-        """100,000 conversions of 64 KiB would leak 6 GiB if each left its array, 10 MiB if it left 100 bytes."""
-        sources = [np.ones((128, 256)).astype(jnp.dtype(dtype))[:, ::2] for _ in range(3)]
-        if strides == "contiguous":
-            sources = [to_numpy(to_torch(x, copy=True)).copy() for x in sources]
-        sources = [sources[0], to_torch(sources[1]), to_jax(sources[2])]
-        routes = [(to, x) for x in sources for to in TO.values()]
+    def test_memory_stays_flat(self, dtype):
+        """50,000 conversions of 64 KiB would leak 3 GiB if each left its array, 5 MB if it left 100 bytes."""
+        strided = [np.ones((128, 256)).astype(jnp.dtype(dtype))[:, ::2] for _ in range(3)]
+        contiguous = [to_numpy(to_torch(x, copy=True)).copy() for x in strided]
+        sources = [(x, to_torch(y), to_jax(z)) for x, y, z in (strided, contiguous)]
+        routes = [(to, x) for x in itertools.chain(*sources) for to in TO.values()]
 
         def convert(times):
             for _ in range(times):
@@ -158,8 +156,8 @@ class TestLifetime:
 
         convert(300)
         before = resident_bytes()
-        convert(100_000 // len(routes) // 2)
-        assert resident_bytes() - before < 8 * 2**20
+        convert(50_000 // len(routes))
+        assert resident_bytes() - before < 4e6
 
     def test_threads(self):
         """Eight threads convert the same and their own arrays, over all frameworks, and see the right bits."""

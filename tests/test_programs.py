@@ -34,6 +34,7 @@ EACH = [(dtype, producer) for dtype in ("float32", "bfloat16", "float16") for pr
 SOME = [pair for pair in EACH if pair[0] == "float32" or pair[1] in ("x / constant", "(x @ W) * constant")]
 
 
+@functools.cache
 def program(producer, function):
     """Return the compiled program that is the function, and its derivative, after a product."""
     inner, product = PRODUCERS[producer]
@@ -52,6 +53,7 @@ def mixing(size, dtype):
     return np.random.default_rng(7).standard_normal((size, size)).astype(dtype) / np.asarray(size**0.5, dtype)
 
 
+@functools.cache
 def value_alone(producer, function):
     """Return the compiled program that is the function after a product."""
     inner, product = PRODUCERS[producer]
@@ -59,13 +61,20 @@ def value_alone(producer, function):
     return lambda x: after(x, np.asarray(C, x.dtype))
 
 
+@functools.cache
+def factors(producer):
+    """Return what gives the factor before the product, its rounded product, and the factor from float32."""
+    inner, product = PRODUCERS[producer]
+    return jax.jit(inner), jax.jit(product), jax.jit(lambda x: inner(x.astype(np.float32)))
+
+
 def candidates(producer, x):
     """Return what the product at x may be, in float64: rounded, exact, and exact of a factor that was not rounded."""
-    inner, product = PRODUCERS[producer]
+    _, product = PRODUCERS[producer]
     c = np.asarray(C, x.dtype)
-    factors = jax.jit(inner)(x), jax.jit(lambda x: inner(x.astype(np.float32)))(x)
-    found = [np.asarray(jax.jit(product)(factors[0], c), np.float64)]
-    found += [product(np.asarray(u, np.float64), np.float64(c)) for u in factors]
+    rounded, multiplied, wide = factors(producer)
+    found = [np.asarray(multiplied(rounded(x), c), np.float64)]
+    found += [product(np.asarray(u, np.float64), np.float64(c)) for u in (rounded(x), wide(x))]
     if producer == "x / constant":  # which a compiler makes a product
         found += [x.astype(np.float64) * np.float64(inverse) for inverse in (1 / c, 1 / c.astype(np.float32))]
     return found
@@ -140,6 +149,7 @@ def test_before_a_product(case, dtype):
 
 
 NORMALIZING = {"softmax": 1, "softmin": -1, "log_softmax": 1}
+ROWS = {name: functools.partial(getattr(jaxact, name), dim=-1) for name in NORMALIZING}
 
 
 def log_probabilities(x):
@@ -158,7 +168,7 @@ def test_rows_after_a_product(name, dtype, scale, producer):
         scale **= 0.5
     x = (np.random.default_rng(1).standard_normal((256, 64)) * scale).astype(jnp.dtype(dtype))
     cotangent = np.random.default_rng(2).standard_normal(x.shape).astype(x.dtype)
-    function = functools.partial(getattr(jaxact, name), dim=-1)
+    function = ROWS[name]
     y = np.asarray(value_alone(producer, function)(x), np.float64)  # without a gradient, other kernels are fused
     gradient = np.asarray(program(producer, function)(x, cotangent)["derivative"], np.float64)
     errors, gradient_errors = [], []
