@@ -8,7 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxact._dtypes import BOOLEAN, COMPLEX, REALS, compute_dtype, cut_to_integer, fits, integer_range
+from jaxact._dtypes import (
+    BOOLEAN,
+    COMPLEX,
+    FLOATS,
+    REALS,
+    compute_dtype,
+    cut_to_integer,
+    fits,
+    integer_range,
+    result_dtype,
+)
 
 # The types of JAX's arrays and tracers met so far, and those that are no tracers: asking isinstance(x, jax.Array)
 # takes a tenth of an eager call.
@@ -61,6 +71,37 @@ def _numpy_operand(name: str, x: np.ndarray | np.generic, argument: str) -> np.n
             "enable jax_enable_x64 or convert it with .astype first"
         )
     return x
+
+
+def array(name: str, argument: str, x: Any) -> jax.Array:
+    """Return ``x`` as an array, or raise as :func:`operand` does."""
+    x = operand(name, x, argument)
+    return x if isinstance(x, jax.Array) else jnp.asarray(x)  # asarray costs microseconds even on arrays
+
+
+def arrays_of_one_dtype(name: str, **arguments: Any) -> dict[str, jax.Array]:
+    """Return the arguments as arrays of the float dtype of the first; those of a weak type, as numbers, become it.
+
+    Args:
+        name: The public function, for the message.
+        arguments: What was passed, by the names of the arguments.
+
+    Raises:
+        TypeError: If one is no array, if the first is not of a float dtype, or another of another dtype.
+    """
+    arrays = {argument: array(name, argument, x) for argument, x in arguments.items()}
+    first, *others = arrays
+    dtype = result_dtype(name, arrays[first].dtype, FLOATS, argument=first)
+    for argument in others:
+        x = arrays[argument]
+        if x.dtype != dtype:
+            if not x.weak_type:
+                raise TypeError(
+                    f"{name}: {argument} must be of the dtype of {first}, {dtype}, got {x.dtype}; "
+                    "convert it with .astype"
+                )
+            arrays[argument] = x.astype(dtype)
+    return arrays
 
 
 def real_scalar(name: str, argument: str, value: jax.Array, dtype: np.dtype) -> jax.Array:
@@ -193,6 +234,11 @@ def flag(name: str, argument: str, value: Any) -> bool:
     if not isinstance(found, bool):
         raise TypeError(f"{name}: {argument} must be True or False, got {value!r}")
     return found
+
+
+def flags(name: str, **given: Any) -> list[bool]:
+    """Return what :func:`flag` does for several arguments."""
+    return [flag(name, argument, value) for argument, value in given.items()]
 
 
 def integer(name: str, argument: str, value: Any) -> int:

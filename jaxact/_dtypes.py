@@ -18,7 +18,11 @@ FLOAT32 = np.dtype("float32")
 
 
 def result_dtype(
-    name: str, dtype: np.dtype, keeps: frozenset[np.dtype], to_float32: frozenset[np.dtype] = frozenset()
+    name: str,
+    dtype: np.dtype,
+    keeps: frozenset[np.dtype],
+    to_float32: frozenset[np.dtype] = frozenset(),
+    argument: str = "input",
 ) -> np.dtype:
     """Return the dtype that ``name`` gives back for an input of ``dtype``.
 
@@ -27,6 +31,7 @@ def result_dtype(
         dtype: The input's dtype.
         keeps: The dtypes that are accepted and returned.
         to_float32: The dtypes that are accepted and converted to float32.
+        argument: What the function calls its input, for the message.
 
     Raises:
         TypeError: If the function does not accept ``dtype``.
@@ -36,7 +41,7 @@ def result_dtype(
     if dtype in to_float32:
         return FLOAT32
     accepted = ", ".join(sorted(map(str, keeps | to_float32)))
-    raise TypeError(f"{name}: input of dtype {dtype} is not accepted, only {accepted}; convert it with .astype")
+    raise TypeError(f"{name}: {argument} of dtype {dtype} is not accepted, only {accepted}; convert it with .astype")
 
 
 def requested_dtype(name: str, given: np.dtype, dtype: Any) -> np.dtype:

@@ -7,7 +7,6 @@ Axes: N rows of F features, K clusters, cluster k with H_k hidden features and O
 
 import functools
 import itertools
-import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,11 +16,10 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxact._checks import matching_array, operand
-from jaxact._dtypes import FLOATS, matmul_precision, result_dtype
+from jaxact import _adaptive_arguments as arguments
+from jaxact._checks import operand
+from jaxact._dtypes import compute_dtype, matmul_precision
 from jaxact._numerics.normalizing import log_softmax
-
-TARGETS = frozenset(map(np.dtype, ("int32", "int64")))
 
 
 class AdaptiveLogSoftmaxOutput(NamedTuple):
@@ -101,7 +99,7 @@ def adaptive_log_softmax_with_loss(
         Grave, Joulin, Cissé, Grangier and Jégou, "Efficient softmax approximation for GPUs", ICML 2017.
     """
     name = "adaptive_log_softmax_with_loss"
-    arrays = _operands(name, x, head_weight, tail_weights, head_bias)
+    arrays = arguments.weights(name, x, head_weight, tail_weights, head_bias)
     target = operand(name, target, "target")
     shape = np.shape(arrays["input"])
     if len(shape) not in (1, 2) or np.shape(target) != shape[:-1]:
@@ -109,8 +107,8 @@ def adaptive_log_softmax_with_loss(
             f"{name}: input and target must be of shapes (N, F) and (N,), or (F,) and (), "
             f"got {shape} and {np.shape(target)}"
         )
-    bounds = _checked_bounds(name, arrays, cutoffs)
-    _check_target(name, target, bounds[-1])
+    bounds = arguments.bounds(name, arrays, cutoffs)
+    arguments.check_target(name, target, bounds[-1])
     result: AdaptiveLogSoftmaxOutput = _with_loss(arrays, target, bounds)
     return result
 
@@ -163,17 +161,17 @@ def adaptive_log_softmax_log_prob(
         Grave, Joulin, Cissé, Grangier and Jégou, "Efficient softmax approximation for GPUs", ICML 2017.
     """
     name = "adaptive_log_softmax_log_prob"
-    arrays = _operands(name, x, head_weight, tail_weights, head_bias)
+    arrays = arguments.weights(name, x, head_weight, tail_weights, head_bias)
     shape = np.shape(arrays["input"])
     if len(shape) != 2:
         raise ValueError(f"{name}: input must be of shape (N, F), got {shape}; pass a single row as x[None]")
-    log_probs: jax.Array = _log_prob(arrays, _checked_bounds(name, arrays, cutoffs))
+    log_probs: jax.Array = _log_prob(arrays, arguments.bounds(name, arrays, cutoffs))
     return log_probs
 
 
 @functools.partial(jax.jit, static_argnames="bounds")
 def _with_loss(arrays: dict[str, Any], target: ArrayLike, bounds: tuple[int, ...]) -> AdaptiveLogSoftmaxOutput:
-    arrays, dtype = _widened("adaptive_log_softmax_with_loss", arrays)
+    arrays, dtype = _widened(arrays)
     linear = functools.partial(_linear, dtype=dtype)
     x, classes = jnp.atleast_2d(arrays["input"]), jnp.atleast_1d(target)  # a single row is a batch of one
 
@@ -184,7 +182,7 @@ def _with_loss(arrays: dict[str, Any], target: ArrayLike, bounds: tuple[int, ...
         inside = (classes >= start) & (classes < stop)
         rows = jnp.where(inside[:, None], x, 0)
         for i in (0, 1):
-            rows = jnp.where(inside[:, None], linear(rows, arrays[_tail(k, i)]), 0)
+            rows = jnp.where(inside[:, None], linear(rows, arrays[arguments.tail(k, i)]), 0)
         within += jnp.where(inside, _at(log_softmax(rows, 1), classes - start), 0)
         entry = jnp.where(inside, bounds[0] + k, entry)
     head = log_softmax(linear(x, arrays["head_weight"], arrays.get("head_bias")), 1)
@@ -196,14 +194,14 @@ def _with_loss(arrays: dict[str, Any], target: ArrayLike, bounds: tuple[int, ...
 
 @functools.partial(jax.jit, static_argnames="bounds")
 def _log_prob(arrays: dict[str, Any], bounds: tuple[int, ...]) -> jax.Array:
-    arrays, dtype = _widened("adaptive_log_softmax_log_prob", arrays)
+    arrays, dtype = _widened(arrays)
     linear = functools.partial(_linear, dtype=dtype)
     x, shortlist = arrays["input"], bounds[0]
 
     head = log_softmax(linear(x, arrays["head_weight"], arrays.get("head_bias")), 1)
     parts = [head[:, :shortlist]]
     for k in range(len(bounds) - 1):
-        logits = linear(linear(x, arrays[_tail(k, 0)]), arrays[_tail(k, 1)])
+        logits = linear(linear(x, arrays[arguments.tail(k, 0)]), arrays[arguments.tail(k, 1)])
         parts.append(head[:, shortlist + k, None] + log_softmax(logits, 1))
     return jnp.concatenate(parts, axis=1).astype(dtype)
 
@@ -224,83 +222,7 @@ def _at(log_probs: jax.Array, entry: jax.Array) -> jax.Array:
     return jnp.sum(jnp.where(entries == entry[:, None], log_probs, 0), axis=1)
 
 
-def _tail(k: int, i: int) -> str:
-    """Return the name of a weight of cluster k."""
-    return f"tail_weights[{k}][{i}]"
-
-
-def _widened(name: str, arrays: dict[str, Any]) -> tuple[dict[str, jax.Array], np.dtype]:
+def _widened(arrays: dict[str, jax.Array]) -> tuple[dict[str, jax.Array], np.dtype]:
     """Return the arrays at the dtype to compute at, and the dtype of the result."""
-    dtype = result_dtype(name, jnp.asarray(arrays["input"]).dtype, FLOATS)
-    return {argument: matching_array(name, argument, x, dtype) for argument, x in arrays.items()}, dtype
-
-
-def _operands(name: str, x: Any, head_weight: Any, tail_weights: Any, head_bias: Any) -> dict[str, Any]:
-    """Return the arrays by name as jax.jit takes them, or raise if one is no array."""
-    arrays = {"input": x, "head_weight": head_weight}
-    if not isinstance(tail_weights, (list, tuple)):
-        kind = type(tail_weights).__name__
-        raise TypeError(f"{name}: tail_weights must be a list of pairs of arrays, got {kind}")
-    for k, pair in enumerate(tail_weights):
-        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-            kind = type(pair).__name__ if not isinstance(pair, (list, tuple)) else f"{len(pair)} entries"
-            raise TypeError(f"{name}: tail_weights[{k}] must be a pair of arrays, got {kind}")
-        arrays |= {_tail(k, i): weight for i, weight in enumerate(pair)}
-    if head_bias is not None:
-        arrays["head_bias"] = head_bias
-    return {argument: operand(name, x, argument) for argument, x in arrays.items()}
-
-
-def _checked_bounds(name: str, arrays: dict[str, Any], cutoffs: Any) -> tuple[int, ...]:
-    """Return the cutoffs with the number of classes last, or raise unless the shapes of the arrays fit them."""
-    try:
-        given = tuple(map(operator.index, cutoffs))
-    except TypeError:
-        raise TypeError(
-            f"{name}: cutoffs must be a sequence of ints, known when the function is traced, got {cutoffs!r}"
-        ) from None
-    shapes = {argument: np.shape(x) for argument, x in arrays.items()}
-    for argument, shape in shapes.items():
-        if argument not in ("input", "head_bias") and len(shape) != 2:
-            raise ValueError(f"{name}: {argument} must have 2 axes, got shape {shape}")
-
-    clusters = sum(argument.startswith("tail_weights") for argument in shapes) // 2
-    if not clusters or len(given) not in (clusters, clusters + 1):
-        raise ValueError(
-            f"{name}: there must be a cutoff for each pair of tail_weights, at least one, and the number of classes "
-            f"may follow, got {clusters} pairs and cutoffs={given}"
-        )
-    bounds = given
-    if len(given) == clusters:
-        bounds = (*given, given[-1] + shapes[_tail(clusters - 1, 1)][0])
-    if any(start >= stop for start, stop in itertools.pairwise((0, *bounds))):
-        raise ValueError(
-            f"{name}: cutoffs must increase from at least 1 to less than the number of classes, "
-            f"{bounds[-1]}, got {given}"
-        )
-
-    features = shapes["input"][-1:]
-    entries = bounds[0] + clusters
-    expected = {"head_weight": (entries, *features), "head_bias": (entries,)}
-    for k, (start, stop) in enumerate(itertools.pairwise(bounds)):
-        hidden = shapes[_tail(k, 0)][:1]
-        expected |= {_tail(k, 0): (*hidden, *features), _tail(k, 1): (stop - start, *hidden)}
-    for argument, shape in expected.items():
-        if shapes.get(argument, shape) != shape:
-            raise ValueError(
-                f"{name}: {argument} must be of shape {shape} for input {shapes['input']} and cutoffs={given}, "
-                f"got {shapes[argument]}"
-            )
-    return bounds
-
-
-def _check_target(name: str, target: Any, classes: int) -> None:
-    """Raise unless the target is of a dtype that torch takes and, if its values are known, in range."""
-    known = not isinstance(target, jax.core.Tracer)
-    values = np.asarray(target) if known else target
-    if values.dtype not in TARGETS:
-        raise TypeError(
-            f"{name}: target of dtype {values.dtype} is not accepted, only int32, int64; convert it with .astype"
-        )
-    if known and (wrong := values[(values < 0) | (values >= classes)]).size:
-        raise ValueError(f"{name}: target must be in [0, {classes - 1}], a class, got {wrong[0]}")
+    dtype = arrays["input"].dtype
+    return {argument: x.astype(compute_dtype(dtype)) for argument, x in arrays.items()}, dtype

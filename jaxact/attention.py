@@ -5,23 +5,18 @@ batch, H heads of D features each.
 """
 
 import functools
-import math
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax import export, lax
 from jax.typing import ArrayLike
 
-from jaxact._checks import flag, integer, operand, prng_key, real_scalar, static_argument
-from jaxact._dtypes import BOOLEAN, FLOAT32, FLOATS, HALVES, compute_dtype, matmul_precision
-from jaxact._numerics.normalizing import softmax_or_zero
-
-Shape: TypeAlias = tuple[int, ...]
-Precision: TypeAlias = lax.Precision | None
-Dropout: TypeAlias = tuple[ArrayLike, jax.Array] | None  # the probability and the PRNG key
+from jaxact import _attention_arguments as arguments
+from jaxact._checks import arrays_of_one_dtype, flags, operand, real_scalar
+from jaxact._dtypes import compute_dtype, matmul_precision
+from jaxact._numerics.dot_product import Dropout, Plan, Weighting, in_use, pairs_in_use, with_ndim
+from jaxact._numerics.fused_attention import attention
+from jaxact._numerics.heads import multi_head_attention
 
 
 def scaled_dot_product_attention(
@@ -94,21 +89,21 @@ def scaled_dot_product_attention(
         training generalized multi-query transformer models from multi-head checkpoints", EMNLP 2023.
     """
     name = "scaled_dot_product_attention"
-    is_causal, enable_gqa = _flags(name, is_causal=is_causal, enable_gqa=enable_gqa)
-    arrays = _arrays(name, query=query, key=key, value=value)
-    scores_shape = _scores_shape(name, {side: x.shape for side, x in arrays.items()}, enable_gqa)
+    is_causal, enable_gqa = flags(name, is_causal=is_causal, enable_gqa=enable_gqa)
+    arrays = arrays_of_one_dtype(name, query=query, key=key, value=value)
+    scores_shape = arguments.scores_shape(name, {side: x.shape for side, x in arrays.items()}, enable_gqa)
     if attn_mask is not None:
         if is_causal:
             raise ValueError(f"{name}: attn_mask and is_causal=True exclude each other; make attn_mask causal itself")
-        attn_mask = _mask(name, "attn_mask", attn_mask, arrays["query"].dtype)
-        if _broadcast_shapes(attn_mask.shape, scores_shape) != scores_shape:
+        attn_mask = arguments.attention_mask(name, "attn_mask", attn_mask, arrays["query"].dtype)
+        if arguments.broadcast_shapes(attn_mask.shape, scores_shape) != scores_shape:
             raise ValueError(
                 f"{name}: attn_mask must broadcast to the shape of the scores (..., L, S), {scores_shape}, "
                 f"got shape {attn_mask.shape}"
             )
     if scale is not None:
         scale = operand(name, scale, "scale")
-    dropout = _dropout(name, dropout_p, dropout_key)
+    dropout = arguments.dropout(name, dropout_p, dropout_key)
     output: jax.Array = _scaled_dot_product_attention(
         **arrays,
         attn_mask=attn_mask,
@@ -118,28 +113,6 @@ def scaled_dot_product_attention(
         enable_gqa=enable_gqa,
     )
     return output
-
-
-@functools.partial(jax.jit, static_argnames=("is_causal", "enable_gqa"))
-def _scaled_dot_product_attention(
-    query: jax.Array,
-    key: jax.Array,
-    value: jax.Array,
-    attn_mask: jax.Array | None,
-    scale: ArrayLike | None,
-    dropout: Dropout,
-    is_causal: bool,
-    enable_gqa: bool,
-) -> jax.Array:
-    dtype = query.dtype
-    if scale is not None:
-        scale = real_scalar("scaled_dot_product_attention", "scale", jnp.asarray(scale), compute_dtype(dtype))
-    ndim = max(query.ndim, key.ndim, value.ndim)
-    query, key, value = (_with_ndim(x.astype(compute_dtype(dtype)), ndim) for x in (query, key, value))
-    masks = [] if attn_mask is None else [_with_ndim(attn_mask, ndim)]
-    if (pairs := _pairs(masks, is_causal, query.shape[-2], key.shape[-2])) is not None:
-        query, key, value = _in_use(query, pairs), _in_use(key, pairs.mT), _in_use(value, pairs.mT)
-    return _attention(query, key, value, dtype, masks, scale, dropout, is_causal, enable_gqa).astype(dtype)
 
 
 def multi_head_attention_forward(
@@ -250,7 +223,7 @@ def multi_head_attention_forward(
         Vaswani et al., "Attention is all you need", NeurIPS 2017.
     """
     name = "multi_head_attention_forward"
-    add_zero_attn, training, need_weights, use_separate_proj_weight, average_attn_weights, is_causal = _flags(
+    add_zero_attn, training, need_weights, use_separate_proj_weight, average_attn_weights, is_causal = flags(
         name,
         add_zero_attn=add_zero_attn,
         training=training,
@@ -278,7 +251,7 @@ def multi_head_attention_forward(
         "static_k": static_k,
         "static_v": static_v,
     }
-    arrays = _arrays(
+    arrays = arrays_of_one_dtype(
         name,
         query=query,
         key=key,
@@ -288,14 +261,14 @@ def multi_head_attention_forward(
         **{argument: array for argument, array in optional.items() if array is not None},
     )
     masks = {
-        argument: _mask(name, argument, mask, arrays["query"].dtype)
+        argument: arguments.attention_mask(name, argument, mask, arrays["query"].dtype)
         for argument, mask in (("attn_mask", attn_mask), ("key_padding_mask", key_padding_mask))
         if mask is not None
     }
-    features = _dimension(name, "embed_dim_to_check", embed_dim_to_check)
-    heads = _dimension(name, "num_heads", num_heads)
-    _check_head_shapes(name, {argument: x.shape for argument, x in (arrays | masks).items()}, features, heads)
-    dropout = _dropout(name, dropout_p, dropout_key, training)
+    features = arguments.dimension(name, "embed_dim_to_check", embed_dim_to_check)
+    heads = arguments.dimension(name, "num_heads", num_heads)
+    arguments.check_head_shapes(name, {argument: x.shape for argument, x in (arrays | masks).items()}, features, heads)
+    dropout = arguments.dropout(name, dropout_p, dropout_key, training)
     if is_causal and attn_mask is None:
         raise ValueError(f"{name}: is_causal=True is a hint about attn_mask, which then has to be given, got None")
     causal_instead = is_causal and key_padding_mask is None and not need_weights
@@ -314,448 +287,36 @@ def multi_head_attention_forward(
     return outputs
 
 
+@functools.partial(jax.jit, static_argnames=("is_causal", "enable_gqa"))
+def _scaled_dot_product_attention(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    attn_mask: jax.Array | None,
+    scale: ArrayLike | None,
+    dropout: Dropout,
+    is_causal: bool,
+    enable_gqa: bool,
+) -> jax.Array:
+    dtype = query.dtype
+    if scale is not None:
+        scale = real_scalar("scaled_dot_product_attention", "scale", jnp.asarray(scale), compute_dtype(dtype))
+    ndim = max(query.ndim, key.ndim, value.ndim)
+    query, key, value = (with_ndim(x.astype(compute_dtype(dtype)), ndim) for x in (query, key, value))
+    masks = [] if attn_mask is None else [with_ndim(attn_mask, ndim)]
+    if (pairs := pairs_in_use(masks, is_causal, query.shape[-2], key.shape[-2])) is not None:
+        query, key, value = in_use(query, pairs), in_use(key, pairs.mT), in_use(value, pairs.mT)
+    plan = Plan(dtype, matmul_precision(dtype), is_causal, enable_gqa)
+    return attention(query, key, value, plan, Weighting(masks, scale, dropout)).astype(dtype)
+
+
 @functools.partial(
     jax.jit,
     static_argnames=("num_heads", "add_zero_attn", "need_weights", "average_attn_weights", "is_causal"),
 )
 def _multi_head_attention(
-    arrays: dict[str, jax.Array],
-    masks: dict[str, jax.Array],
-    dropout: Dropout,
-    num_heads: int,
-    add_zero_attn: bool,
-    need_weights: bool,
-    average_attn_weights: bool,
-    is_causal: bool,
+    arrays: dict[str, jax.Array], masks: dict[str, jax.Array], dropout: Dropout, is_causal: bool, **options: Any
 ) -> tuple[jax.Array, jax.Array | None]:
     dtype = arrays["query"].dtype
     arrays = {argument: x.astype(compute_dtype(dtype)) for argument, x in arrays.items()}
-    batched = arrays["query"].ndim == 3
-    linear = functools.partial(_linear, precision=matmul_precision(dtype))
-
-    if not batched:
-        arrays |= {side: arrays[side][:, None] for side in ("query", "key", "value")}
-    length, batch, features = arrays["query"].shape
-    arrays |= {side: _split(arrays[side], 0, batch) for side in ("static_k", "static_v") if side in arrays}
-    keys = arrays["static_k"].shape[2] if "static_k" in arrays else arrays["key"].shape[0]
-    appended = ("bias_k" in arrays) + add_zero_attn
-    head_masks = [_head_mask(argument, mask, batch) for argument, mask in masks.items()]
-    if (pairs := _pairs(head_masks, is_causal, length, keys)) is not None:
-        arrays |= _sides_in_use(arrays, pairs, appended)
-    head_masks = [_padded(mask, appended) for mask in head_masks]
-
-    query, key, value = _projected(arrays, linear)
-    if "bias_k" in arrays:
-        key, value = _with_row(key, arrays["bias_k"]), _with_row(value, arrays["bias_v"])
-    # Heads first from here: (N, H, L or S, D).
-    query, key, value = (_split(x, 2, num_heads).transpose(1, 2, 0, 3) for x in (query, key, value))
-    key, value = arrays.get("static_k", key), arrays.get("static_v", value)
-    if add_zero_attn:
-        key, value = (jnp.pad(x, [(0, 0), (0, 0), (0, 1), (0, 0)]) for x in (key, value))
-
-    if need_weights:
-        matmul = functools.partial(jnp.matmul, precision=matmul_precision(dtype))
-        weights = _weights(query, key, head_masks, None, dropout, matmul)
-        output = matmul(weights, value)
-    else:
-        output = _attention(query, key, value, dtype, head_masks, None, dropout, is_causal)
-    output = output.transpose(2, 0, 1, 3).reshape(length, batch, features)
-    output = linear(output, arrays["out_proj_weight"], arrays.get("out_proj_bias")).astype(dtype)
-    output = output if batched else output[:, 0]
-    if not need_weights:
-        return output, None
-    weights = (weights.mean(axis=1) if average_attn_weights else weights).astype(dtype)
-    return output, weights if batched else weights[0]
-
-
-def _projected(arrays: dict[str, jax.Array], linear: Callable[..., jax.Array]) -> Sequence[jax.Array]:
-    """Return the projected query, key and value, each (L or S, N, E)."""
-    sides = [arrays[side] for side in ("query", "key", "value")]
-    if "in_proj_weight" in arrays:
-        weights = jnp.split(arrays["in_proj_weight"], 3)
-    else:
-        weights = [arrays[f"{side}_proj_weight"] for side in "qkv"]
-    biases = jnp.split(arrays["in_proj_bias"], 3) if "in_proj_bias" in arrays else [None] * 3
-    return [linear(*each) for each in zip(sides, weights, biases, strict=True)]
-
-
-def _linear(x: jax.Array, weight: jax.Array, bias: jax.Array | None, precision: Precision) -> jax.Array:
-    product = jnp.einsum("lne,fe->lnf", x, weight, precision=precision)
-    return product if bias is None else product + bias[None, None]
-
-
-def _with_row(x: jax.Array, row: jax.Array) -> jax.Array:
-    """Return x of (S, N, E) with one more row, the same E numbers in the whole batch."""
-    zeros = jnp.pad(x[:0], [(0, 1), (0, 0), (0, 0)])  # made from x, so that they are sharded as x is
-    return jnp.concatenate([x, zeros + row.reshape(1, 1, -1)])
-
-
-def _head_mask(argument: str, mask: jax.Array, batch: int) -> jax.Array:
-    """Return a mask of multi_head_attention_forward as one for scores of (N, H, L, S), True for attend."""
-    if argument == "key_padding_mask":
-        mask = mask.reshape(batch, 1, 1, mask.shape[-1])
-    else:
-        mask = _split(mask, 0, batch) if mask.ndim == 3 else mask[None, None]
-    return ~mask if mask.dtype in BOOLEAN else mask
-
-
-def _padded(mask: jax.Array, appended: int) -> jax.Array:
-    """Return a mask of (N, H, L, S) for more keys; those that bias_k and add_zero_attn append are not masked."""
-    return jnp.pad(mask, [(0, 0)] * 3 + [(0, appended)], constant_values=mask.dtype in BOOLEAN)
-
-
-def _pairs(masks: Sequence[jax.Array], is_causal: bool, length: int, keys: int) -> jax.Array | None:
-    """Return where a query may attend to a key by all boolean masks, or None where none leaves out any of them."""
-    pairs = [mask for mask in masks if mask.dtype in BOOLEAN]
-    if is_causal and length != keys:  # keys may come after all queries
-        pairs.append(_causal(length, keys))
-    return functools.reduce(jnp.logical_and, pairs) if pairs else None
-
-
-def _in_use(x: jax.Array, pairs: jax.Array) -> jax.Array:
-    """Return x, (..., H, rows, features), with zeros for the rows that have no True in pairs, (..., H, rows, others).
-
-    The weights of such a query, key or value are 0, but 0 times an infinity or a NaN that it may hold is NaN, in the
-    value or in a gradient. Arrays that serve several batches or heads are in use where one of these uses them.
-    """
-    pairs = _with_ndim(pairs, x.ndim)
-    serving = [axis for axis, length in enumerate(x.shape[:-1]) if length == 1]
-    used = pairs.any((*serving, -1), keepdims=True)
-    if x.ndim > 2 and used.shape[-3] not in (1, x.shape[-3]):  # grouped heads
-        used = _split(used, x.ndim - 3, x.shape[-3]).any(-3)
-    return jnp.where(used, x, 0)
-
-
-def _sides_in_use(arrays: dict[str, jax.Array], pairs: jax.Array, appended: int) -> dict[str, jax.Array]:
-    """Return queries, keys and values as _in_use does, before a projection spreads what they hold to its gradient."""
-    sides = {"key": pairs.mT, "value": pairs.mT} if appended else {"query": pairs, "key": pairs.mT, "value": pairs.mT}
-    used = {}
-    for side, mask in sides.items():
-        if (static := f"static_{side[0]}") in arrays:
-            used[static] = _in_use(arrays[static], mask)
-        else:
-            heads_first = arrays[side].swapaxes(0, 1)[:, None]
-            used[side] = _in_use(heads_first, mask)[:, 0].swapaxes(0, 1)
-    return used
-
-
-def _attention(
-    query: jax.Array,
-    key: jax.Array,
-    value: jax.Array,
-    dtype: np.dtype,
-    masks: Sequence[jax.Array] = (),
-    scale: ArrayLike | None = None,
-    dropout: Dropout = None,
-    is_causal: bool = False,
-    enable_gqa: bool = False,
-) -> jax.Array:
-    """Return the attention of arrays of one rank, widened for computing from dtype, which their owner has."""
-    if not masks and scale is None and dropout is None:
-        arrays = tuple(x.astype(dtype) for x in (query, key, value))
-        if _cudnn_takes(arrays, is_causal, enable_gqa):
-            return _fused_attention(*arrays, is_causal).astype(query.dtype)
-    return _formula(query, key, value, dtype, masks, scale, dropout, is_causal, enable_gqa)
-
-
-def _formula(
-    query: jax.Array,
-    key: jax.Array,
-    value: jax.Array,
-    dtype: np.dtype,
-    masks: Sequence[jax.Array] = (),
-    scale: ArrayLike | None = None,
-    dropout: Dropout = None,
-    is_causal: bool = False,
-    enable_gqa: bool = False,
-) -> jax.Array:
-    matmul = functools.partial(_grouped_matmul if enable_gqa else jnp.matmul, precision=matmul_precision(dtype))
-    if is_causal:
-        masks = [*masks, _causal(query.shape[-2], key.shape[-2])]
-    return matmul(_weights(query, key, masks, scale, dropout, matmul), value)
-
-
-def _weights(
-    query: jax.Array,
-    key: jax.Array,
-    masks: Sequence[jax.Array],
-    scale: ArrayLike | None,
-    dropout: Dropout,
-    matmul: Callable[..., jax.Array],
-) -> jax.Array:
-    return _dropped(softmax_or_zero(_scores(query, key, masks, scale, matmul), -1), dropout)
-
-
-def _scores(
-    query: jax.Array,
-    key: jax.Array,
-    masks: Sequence[jax.Array],
-    scale: ArrayLike | None,
-    matmul: Callable[..., jax.Array],
-) -> jax.Array:
-    if scale is None:
-        features = max(query.shape[-1], 1)  # without any, every score is 0, as in torch
-        known = isinstance(features, int)  # jax.export has symbolic dimensions
-        scale = 1 / math.sqrt(features) if known else 1 / jnp.sqrt(jnp.asarray(features, query.dtype))
-    scores = matmul(query * scale, key.mT)
-    for mask in masks:
-        scores = _masked(scores, _with_ndim(mask, scores.ndim))
-    return scores
-
-
-def _causal(length: int, keys: int) -> jax.Array:
-    """Return a mask of (L, S) that is True where the key does not come after the query."""
-    query, key = (lax.broadcasted_iota(np.int32, (length, keys), axis) for axis in (0, 1))
-    return query >= key
-
-
-def _masked(scores: jax.Array, mask: jax.Array) -> jax.Array:
-    """Return the scores with -inf where a boolean mask is False, or plus an additive mask."""
-    if mask.dtype in BOOLEAN:
-        return jnp.where(mask, scores, -jnp.inf)  # unlike adding -inf, this also drops inf and NaN
-    return scores + mask.astype(scores.dtype)
-
-
-def _dropped(weights: jax.Array, dropout: Dropout) -> jax.Array:
-    """Return the weights after dropout."""
-    if dropout is None:
-        return weights
-    p, key = dropout
-    kept = 1 - lax.convert_element_type(p, weights.dtype)
-    factor = jnp.where(kept > 0, 1 / kept, 0)
-    return weights * jnp.where(jax.random.bernoulli(key, kept, weights.shape), factor, 0)
-
-
-def _grouped_matmul(x: jax.Array, y: jax.Array, precision: Precision) -> jax.Array:
-    """Return x @ y where every head of y serves as many consecutive heads of x; axis -3 counts heads.
-
-    The heads of x that share a head of y are stacked along the rows, so that y is not repeated.
-    """
-    groups = _split(x, x.ndim - 3, y.shape[-3])
-    *batch, heads, members, rows, columns = groups.shape
-    stacked = groups.reshape(*batch, heads, members * rows, columns)
-    product = _split(jnp.matmul(stacked, y, precision=precision), x.ndim - 2, members)
-    return product.reshape(*product.shape[:-4], heads * members, rows, y.shape[-1])
-
-
-def _split(x: jax.Array, axis: int, outer: int) -> jax.Array:
-    """Return x with an axis in two, the outer one of the given length. Sharded axes cannot be regrouped in one step."""
-    return x.reshape(*x.shape[:axis], outer, x.shape[axis] // max(outer, 1), *x.shape[axis + 1 :])
-
-
-def _with_ndim(x: jax.Array, ndim: int) -> jax.Array:
-    """Return x with leading axes of length 1 up to ndim, so that no rank is promoted behind one's back."""
-    return lax.expand_dims(x, range(ndim - x.ndim))
-
-
-def _cudnn_takes(arrays: tuple[jax.Array, ...], is_causal: bool, enable_gqa: bool) -> bool:
-    """Say whether cuDNN is there and its fused attention is this one, without mask, scale and dropout."""
-    query, key, value = arrays
-    if query.dtype not in HALVES or query.ndim != 4 or jax.default_backend() != "gpu":
-        return False
-    fits = (
-        all(isinstance(length, int) and length for length in (*query.shape, *key.shape))
-        and query.shape[0] == key.shape[0]
-        and key.shape == value.shape
-        and (enable_gqa or query.shape[1] == key.shape[1])
-        and (not is_causal or query.shape[2] == key.shape[2])
-    )
-    if not fits:
-        return False
-    try:  # tracing it is how JAX says whether cuDNN is there and supports the shape
-        jax.eval_shape(functools.partial(_cudnn_attention, is_causal=is_causal), query, key, value)
-    except (NotImplementedError, RuntimeError, ValueError):
-        return False
-    return bool(float(jax.local_devices()[0].compute_capability) >= 8)
-
-
-def _cudnn_attention(query: jax.Array, key: jax.Array, value: jax.Array, is_causal: bool) -> jax.Array:
-    # (N, H, L, E) is (N, L, H, E) there.
-    query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
-    output = jax.nn.dot_product_attention(query, key, value, is_causal=is_causal, implementation="cudnn")
-    return output.swapaxes(1, 2)
-
-
-def _half_formula(query: jax.Array, key: jax.Array, value: jax.Array, is_causal: bool) -> jax.Array:
-    dtype = query.dtype
-    query, key, value = (x.astype(FLOAT32) for x in (query, key, value))
-    return _formula(query, key, value, dtype, is_causal=is_causal, enable_gqa=True).astype(dtype)
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
-def _fused_attention(query: jax.Array, key: jax.Array, value: jax.Array, is_causal: bool) -> jax.Array:
-    """Return the attention by cuDNN on CUDA devices, by the formula elsewhere."""
-    output: jax.Array = lax.platform_dependent(
-        query,
-        key,
-        value,
-        cuda=functools.partial(_cudnn_attention, is_causal=is_causal),
-        default=functools.partial(_half_formula, is_causal=is_causal),
-    )
-    return output
-
-
-@_fused_attention.defjvp
-def _fused_attention_jvp(
-    is_causal: bool, primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]
-) -> tuple[jax.Array, jax.Array]:
-    """Differentiate the formula: cuDNN has a derivative only for reverse mode, and none of second order."""
-    return jax.jvp(functools.partial(_half_formula, is_causal=is_causal), primals, tangents)
-
-
-def _arrays(name: str, **arguments: Any) -> dict[str, jax.Array]:
-    """Return the arguments as arrays, or raise unless all are of the one float dtype of the first."""
-    arrays = {argument: _array(name, argument, x) for argument, x in arguments.items()}
-    first, *_ = arrays
-    dtype = arrays[first].dtype
-    if dtype not in FLOATS:
-        accepted = ", ".join(sorted(map(str, FLOATS)))
-        raise TypeError(f"{name}: {first} of dtype {dtype} is not accepted, only {accepted}; convert it with .astype")
-    for argument, x in arrays.items():
-        if x.dtype != dtype:
-            raise TypeError(
-                f"{name}: {argument} must be of the dtype of {first}, {dtype}, got {x.dtype}; convert it with .astype"
-            )
-    return arrays
-
-
-def _array(name: str, argument: str, x: Any) -> jax.Array:
-    x = operand(name, x, argument)
-    return x if isinstance(x, jax.Array) else jnp.asarray(x)  # asarray costs microseconds even on arrays
-
-
-def _mask(name: str, argument: str, mask: Any, dtype: np.dtype) -> jax.Array:
-    """Return a mask as an array, or raise unless it is boolean or of the given dtype or float32."""
-    array = _array(name, argument, mask)
-    if array.dtype not in BOOLEAN | {dtype, FLOAT32}:
-        raise TypeError(
-            f"{name}: {argument} must be boolean, float32 or of the dtype of query, {dtype}, "
-            f"got {array.dtype}; convert it with .astype"
-        )
-    return array
-
-
-def _flags(name: str, **flags: Any) -> list[bool]:
-    return [flag(name, argument, value) for argument, value in flags.items()]
-
-
-def _dimension(name: str, argument: str, value: Any) -> int:
-    """Return an int, or a symbolic dimension as it is, or raise."""
-    symbolic: bool = export.is_symbolic_dim(value)
-    return value if symbolic else integer(name, argument, value)
-
-
-def _dropout(name: str, p: Any, key: Any, training: bool = True) -> Dropout:
-    """Return the probability and the key if there is anything to drop, or raise if either is unusable."""
-    p = static_argument(name, p, "dropout_p")
-    if not isinstance(p, (int, float)):
-        raise TypeError(f"{name}: dropout_p must be a number, a probability, got {p!r}")
-    if not 0 <= p <= 1:
-        raise ValueError(f"{name}: dropout_p must be in [0, 1], got {p!r}")
-    if p == 0 or not training:
-        return None
-    if key is None:
-        raise ValueError(
-            f"{name}: dropout_p={p!r} needs dropout_key, a JAX PRNG key, for example jax.random.key(0); "
-            "outside training pass dropout_p=0.0"
-        )
-    return float(p), prng_key(name, key, "dropout_key")
-
-
-def _broadcast_shapes(*shapes: Shape) -> Shape | None:
-    """Return the shape that all of the shapes broadcast to, or None if there is none."""
-    try:
-        return lax.broadcast_shapes(*shapes)  # of symbolic dimensions too, unlike NumPy's
-    except ValueError:
-        return None
-
-
-def _scores_shape(name: str, shapes: dict[str, Shape], enable_gqa: bool) -> Shape:
-    """Return the shape of the scores, (..., L, S), or raise unless the shapes of query, key and value fit."""
-    query, key, value = shapes.values()
-    axes = 3 if enable_gqa else 2  # those that do not broadcast
-    got = f"got query {query}, key {key}, value {value}"
-    if min(map(len, (query, key, value))) < axes:
-        raise ValueError(f"{name}: query, key and value must have at least {axes} axes with {enable_gqa=}, {got}")
-    if query[-1] != key[-1]:
-        raise ValueError(f"{name}: the last axes of query and key, E, must be of one length, {got}")
-    if key[-2] != value[-2]:
-        raise ValueError(f"{name}: the axes -2 of key and value, S, must be of one length, {got}")
-    heads = query[-axes:-2]
-    if enable_gqa and not all(_divides(side[-3], query[-3]) for side in (key, value)):
-        raise ValueError(
-            f"{name}: with enable_gqa=True the numbers of heads, axis -3, of key and value must divide that "
-            f"of query, {got}"
-        )
-    batches = [shape[:-axes] for shape in (query, key, value)]
-    if _broadcast_shapes(*batches) is None:
-        raise ValueError(
-            f"{name}: the leading axes of query, key and value must broadcast, {got}; "
-            "enable_gqa=True shares heads of key and value among heads of query"
-        )
-    return (*lax.broadcast_shapes(*batches[:2]), *heads, query[-2], key[-2])
-
-
-def _divides(divisor: int, length: int) -> bool:
-    return length % divisor == 0 if divisor != 0 else length == 0
-
-
-def _check_head_shapes(name: str, shapes: dict[str, Shape], embed_dim_to_check: int, num_heads: int) -> None:
-    """Raise unless the shapes of the arguments of multi_head_attention_forward fit each other."""
-    query, key, value = (shapes[side] for side in ("query", "key", "value"))
-    got = f"got query {query}, key {key}, value {value}"
-    if len(query) not in (2, 3) or not len(query) == len(key) == len(value):
-        raise ValueError(f"{name}: query, key and value must all be (L or S, N, E) or all (L or S, E), {got}")
-    if not query[1:-1] == key[1:-1] == value[1:-1]:
-        raise ValueError(f"{name}: query, key and value must be of one batch size N, their axis 1, {got}")
-    if key[0] != value[0]:
-        raise ValueError(f"{name}: key and value must be of one length S, their axis 0, {got}")
-    features = query[-1]
-    if features != embed_dim_to_check:
-        raise ValueError(f"{name}: query must have embed_dim_to_check={embed_dim_to_check} features, {got}")
-    if num_heads < 1 or features % num_heads:
-        raise ValueError(f"{name}: num_heads must divide the number of features, {features}, got {num_heads}")
-    if "in_proj_weight" in shapes and not features == key[-1] == value[-1]:
-        raise ValueError(
-            f"{name}: key and value must have the features of query, {got}; with others pass "
-            "use_separate_proj_weight=True and q_proj_weight, k_proj_weight, v_proj_weight"
-        )
-    if ("bias_k" in shapes) != ("bias_v" in shapes):
-        given = "bias_k" if "bias_k" in shapes else "bias_v"
-        raise ValueError(f"{name}: bias_k and bias_v come together, got only {given}")
-    if "bias_k" in shapes and not shapes.keys().isdisjoint({"static_k", "static_v"}):
-        raise ValueError(
-            f"{name}: bias_k and bias_v cannot be added to static_k and static_v, pass one pair or the other"
-        )
-
-    batch, length = query[1:-1], query[:1]
-    heads = math.prod(batch) * num_heads
-    keys = shapes["static_k"][1:2] if "static_k" in shapes else key[:1]
-    values = shapes["static_v"][1:2] if "static_v" in shapes else value[:1]
-    if keys != values:
-        raise ValueError(
-            f"{name}: key, or static_k, and value, or static_v, must be of one length S, got {keys} and {values}"
-        )
-    projected = (heads, *keys, features // num_heads)
-    outputs = shapes["out_proj_weight"][:1]
-    accepted: dict[str, list[Shape]] = {
-        "in_proj_weight": [(3 * features, features)],
-        "q_proj_weight": [(features, features)],
-        "k_proj_weight": [(features, key[-1])],
-        "v_proj_weight": [(features, value[-1])],
-        "in_proj_bias": [(3 * features,)],
-        "out_proj_weight": [(*outputs, features)],
-        "out_proj_bias": [outputs],
-        "bias_k": [(1, 1, features), (1, features), (features,)],
-        "bias_v": [(1, 1, features), (1, features), (features,)],
-        "static_k": [projected],
-        "static_v": [projected],
-        "key_padding_mask": [(*batch, *keys)],
-        "attn_mask": [(*length, *keys), (heads, *length, *keys)],
-    }
-    for argument, shape in shapes.items():
-        if shape not in accepted.get(argument, [shape]):
-            raise ValueError(
-                f"{name}: {argument} must be of shape {' or '.join(map(str, accepted[argument]))}, "
-                f"got {shape}, for query {query}, key {key}, value {value} and {num_heads=}"
-            )
+    return multi_head_attention(arrays, masks, dropout, Plan(dtype, matmul_precision(dtype), is_causal), **options)

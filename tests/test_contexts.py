@@ -21,11 +21,11 @@ import jaxact
 from jaxact import _activation
 from jaxact.catalog import BY_NAME, CATALOG
 from oracle import APART, accepts, special_points, spread
+from releases import set_mesh
 
 KEY = jax.random.key(0)
 SIZES = {"b": 4, "n": 3, "l": 5, "s": 6}  # b, the batch, is what is sharded
 NUMBERS = itertools.count(1)
-set_mesh = getattr(jax, "set_mesh", None) or jax.sharding.use_mesh  # the name from jax 0.8 on
 
 # The compiler fuses and contracts each program in its own way, which moves a result by an ULP or two.
 CLOSE = {"rtol": 2e-6, "atol": 5e-7}
