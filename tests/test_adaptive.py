@@ -391,7 +391,7 @@ WRONG = {
     "torch weight": ({"head_weight": torch.ones(7, 8)}, TypeError, "head_weight must be .*jaxact.interop.to_jax"),
     "integer input": ({"x": np.ones((7, 8), int)}, TypeError, "input of dtype int32 is not accepted, only .*float32"),
     "complex input": ({"x": np.ones((7, 8), "c8")}, TypeError, "input of dtype complex64 is not accepted"),
-    "input of another dtype": ({"x": np.ones((7, 8), "f2")}, TypeError, "must be of the dtype of input, float16, got float32"),
+    "input of another dtype": ({"x": np.ones((7, 8), "f2")}, TypeError, "of the dtype of input, float16, got float32"),
     "bias of another dtype": ({"head_bias": np.ones(7, "f2")}, TypeError, "head_bias must be of the dtype of input,"),
     "too few axes": ({"x": np.float32(1)}, ValueError, r"input .*\(N, F\).*, got \(\)"),
     "too many axes": ({"x": np.ones((2, 3, 8), "f4")}, ValueError, r"input .*\(N, F\).*, got \(2, 3, 8\)"),
