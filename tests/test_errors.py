@@ -64,6 +64,15 @@ class TestBoundary:
         assert y.dtype == np.float32
 
 
+@pytest.mark.parametrize("call", [
+    lambda key: jaxact.rrelu(X, 1 / 8, 1 / 3, True, key),
+    lambda key: jaxact.gumbel_softmax(X, 1.0, False, -1, key),
+])  # fmt: skip
+def test_a_key_is_passed_by_name(call):
+    with pytest.raises(TypeError, match="too many positional arguments"):
+        call(jax.random.key(0))
+
+
 @pytest.mark.parametrize("name", ["relu", "leaky_relu", "softmax"])
 def test_complex_input(name):
     with pytest.raises(TypeError, match=f"{name}: input of dtype complex64 is not accepted, only .*float32"):
