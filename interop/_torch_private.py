@@ -3,6 +3,8 @@
 Nothing else of as_jax reaches for a private name, which a test sees to.
 """
 
+import threading
+
 import torch
 
 # Says whether a function is run without data, when all the tensors in sight have some.
@@ -17,6 +19,32 @@ from torch._subclasses.fake_tensor import FakeTensorMode as FakeTensorMode
 # Sees the operators that a function runs, and so those that draw random numbers. torch.overrides.TorchFunctionMode,
 # which is public, sees calls from Python only, such as that of a layer, and not what is called within.
 from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
+
+
+def _outlive_threads() -> None:
+    """See to it that what FakeTensorMode sets for the whole process lives as long as the process.
+
+    Where torch 2.11 is built for CUDA and finds no GPU, the first thread that enters the mode sets a device guard for
+    all, which goes with that thread: the next use of it ends the process.
+    """
+
+    def enter() -> None:
+        with FakeTensorMode():
+            pass
+
+    def enter_and_stay() -> None:
+        enter()
+        entered.set()
+        threading.Event().wait()
+
+    if threading.current_thread() is threading.main_thread():
+        return enter()
+    entered = threading.Event()
+    threading.Thread(target=enter_and_stay, daemon=True).start()
+    entered.wait()
+
+
+_outlive_threads()
 
 
 def is_watched() -> bool:
