@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxact._numerics.elementary import Scalar as Scalar
+from jaxact._kernels.parameters import Scalar as Scalar
 
 P = ParamSpec("P")
 Formula = Callable[Concatenate[jax.Array, P], jax.Array]

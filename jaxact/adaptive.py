@@ -18,7 +18,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxact._boundary import FLOATS, matching_array, matmul_precision, operand, result_dtype
-from jaxact._numerics.normalizing import log_softmax
+from jaxact._kernels.log_softmax import log_softmax
 
 TARGETS = frozenset(map(np.dtype, ("int32", "int64")))
 

@@ -29,7 +29,7 @@ from jaxact._boundary import (
     real_scalar,
     static_argument,
 )
-from jaxact._numerics.normalizing import softmax_or_zero
+from jaxact._kernels.softmax import softmax_or_zero
 
 Shape: TypeAlias = tuple[int, ...]
 Precision: TypeAlias = lax.Precision | None

@@ -4,8 +4,8 @@ from typing import Any
 
 import jax
 
+from jaxact import _kernels as kernels
 from jaxact._boundary import Scalar, activation, known
-from jaxact._numerics import exponential as kernels
 
 
 @activation()
@@ -39,7 +39,7 @@ def elu(x: jax.Array, /, alpha: Scalar = 1.0) -> jax.Array:
         Clevert, Unterthiner and Hochreiter, "Fast and accurate deep network learning by exponential linear
         units", ICLR 2016.
     """
-    return kernels.elu(x, alpha)
+    return kernels.elu.elu(x, alpha)
 
 
 @activation()
@@ -71,7 +71,7 @@ def selu(x: jax.Array, /) -> jax.Array:
     References:
         Klambauer, Unterthiner, Mayr and Hochreiter, "Self-normalizing neural networks", NeurIPS 2017.
     """
-    return kernels.selu(x)
+    return kernels.elu.selu(x)
 
 
 def _check_celu(x: Any, /, alpha: Scalar = 1.0) -> None:
@@ -110,7 +110,7 @@ def celu(x: jax.Array, /, alpha: Scalar = 1.0) -> jax.Array:
     References:
         Barron, "Continuously differentiable exponential linear units", 2017.
     """
-    return kernels.celu(x, alpha)
+    return kernels.elu.celu(x, alpha)
 
 
 @activation()
@@ -146,7 +146,7 @@ def softplus(x: jax.Array, /, beta: Scalar = 1.0, threshold: Scalar = 20.0) -> j
         Dugas, Bengio, Bélisle, Nadeau and Garcia, "Incorporating second-order functional knowledge for better
         option pricing", NeurIPS 2000.
     """
-    return kernels.softplus(x, beta, threshold)
+    return kernels.softplus.softplus(x, beta, threshold)
 
 
 @activation()
@@ -175,4 +175,4 @@ def logsigmoid(x: jax.Array, /) -> jax.Array:
     References:
         The PyTorch documentation of :class:`torch.nn.LogSigmoid`.
     """
-    return kernels.logsigmoid(x)
+    return kernels.softplus.logsigmoid(x)

@@ -5,9 +5,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxact import _kernels as kernels
 from jaxact._boundary import FLOATS, INTEGERS, WIDE_UNSIGNED, Scalar, activation, integer_range, known
-from jaxact._numerics import hard as kernels
-from jaxact._numerics import piecewise
 
 
 def _check_hardtanh(x: Any, /, min_val: Scalar = -1.0, max_val: Scalar = 1.0) -> None:
@@ -57,7 +56,7 @@ def hardtanh(x: jax.Array, /, min_val: Scalar = -1.0, max_val: Scalar = 1.0) -> 
     References:
         Collobert, "Large scale machine learning", PhD thesis, Université Paris VI, 2004.
     """
-    return piecewise.clip(x, min_val, max_val)
+    return kernels.piecewise.clip(x, min_val, max_val)
 
 
 @activation()
@@ -88,7 +87,7 @@ def hardsigmoid(x: jax.Array, /) -> jax.Array:
     References:
         Howard et al., "Searching for MobileNetV3", ICCV 2019.
     """
-    return kernels.hardsigmoid(x)
+    return kernels.hardsigmoid.hardsigmoid(x)
 
 
 @activation()
@@ -119,7 +118,7 @@ def hardswish(x: jax.Array, /) -> jax.Array:
     References:
         Howard et al., "Searching for MobileNetV3", ICCV 2019.
     """
-    return kernels.hardswish(x)
+    return kernels.hardswish.hardswish(x)
 
 
 @activation()
@@ -153,7 +152,7 @@ def hardshrink(x: jax.Array, /, lambd: Scalar = 0.5) -> jax.Array:
     References:
         Donoho and Johnstone, "Ideal spatial adaptation by wavelet shrinkage", Biometrika 81, 1994.
     """
-    return piecewise.hardshrink(x, lambd)
+    return kernels.piecewise.hardshrink(x, lambd)
 
 
 def _check_softshrink(x: Any, /, lambd: Scalar = 0.5) -> None:
@@ -192,4 +191,4 @@ def softshrink(x: jax.Array, /, lambd: Scalar = 0.5) -> jax.Array:
     References:
         Donoho and Johnstone, "Ideal spatial adaptation by wavelet shrinkage", Biometrika 81, 1994.
     """
-    return piecewise.softshrink(x, lambd)
+    return kernels.piecewise.softshrink(x, lambd)

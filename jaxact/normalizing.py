@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
+from jaxact import _kernels as kernels
 from jaxact._boundary import Scalar, activation, canonical_dim, flag
-from jaxact._numerics import normalizing as kernels
 
 
 @activation(static=("dim", "dtype"), widen=False)
@@ -40,7 +40,7 @@ def softmax(x: jax.Array, /, dim: int, dtype: DTypeLike | None = None) -> jax.Ar
     References:
         Bridle, "Probabilistic interpretation of feedforward classification network outputs", 1990.
     """
-    return _along(kernels.softmax, "softmax", x, dim)
+    return _along(kernels.softmax.softmax, "softmax", x, dim)
 
 
 @activation(static=("dim", "dtype"), widen=False)
@@ -72,7 +72,7 @@ def softmin(x: jax.Array, /, dim: int, dtype: DTypeLike | None = None) -> jax.Ar
     References:
         The PyTorch documentation of :class:`torch.nn.Softmin`.
     """
-    return _along(kernels.softmin, "softmin", x, dim)
+    return _along(kernels.softmax.softmin, "softmin", x, dim)
 
 
 @activation(static=("dim", "dtype"))
@@ -104,7 +104,7 @@ def log_softmax(x: jax.Array, /, dim: int, dtype: DTypeLike | None = None) -> ja
     References:
         The PyTorch documentation of :class:`torch.nn.LogSoftmax`.
     """
-    return _along(kernels.log_softmax, "log_softmax", x, dim)
+    return _along(kernels.log_softmax.log_softmax, "log_softmax", x, dim)
 
 
 @activation(widen=False)
@@ -138,7 +138,7 @@ def softmax2d(x: jax.Array, /) -> jax.Array:
     """
     if x.ndim not in (3, 4):
         raise ValueError(f"softmax2d: input must be of shape (N, C, H, W) or (C, H, W), got {x.shape}")
-    return kernels.softmax(x, x.ndim - 3)
+    return kernels.softmax.softmax(x, x.ndim - 3)
 
 
 @activation(static=("hard", "dim"), arrays=("key",))
@@ -184,7 +184,7 @@ def gumbel_softmax(
     """
     hard = flag("gumbel_softmax", "hard", hard)
     noisy = x + jax.random.gumbel(key, x.shape, x.dtype)
-    soft = _along(lambda x, axis: kernels.softmax_of_quotient(x, tau, axis), "gumbel_softmax", noisy, dim)
+    soft = _along(lambda x, axis: kernels.softmax.softmax_of_quotient(x, tau, axis), "gumbel_softmax", noisy, dim)
     return _along(_choice, "gumbel_softmax", soft, dim) if hard else soft
 
 
