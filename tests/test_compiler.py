@@ -16,14 +16,7 @@ import numpy as np
 import pytest
 
 from jaxact._kernels import compiler
-from jaxact._kernels.compiler import (
-    into_reduction,
-    kept_product,
-    kept_quotient,
-    kept_sum,
-    out_of_reduction,
-    rounded,
-)
+from jaxact._kernels.compiler import into_reduction, kept_product, kept_quotient, kept_sum, out_of_reduction, rounded
 from jaxact._kernels.exponentials import EXPM1
 from jaxact._kernels.floats import polynomial
 
@@ -33,6 +26,8 @@ pytestmark = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), r
 GONE = {"kept_sum": "0.12", "kept_product": "0.12"}
 # And the first with it, where it has not always been there.
 CAME = {"into_reduction": "0.10.2", "out_of_reduction": "0.10.2"}
+# The first releases in which the flaws were seen that no trick is against.
+FLAWS = {"maximum": "0.9.2", "product": "0.10.2"}
 TRICKS = [name for name, value in vars(compiler).items() if getattr(value, "__module__", "") == compiler.__name__]
 
 
@@ -131,3 +126,21 @@ def test_a_library_that_reduces_subtracts_nothing(reduction):
     x = np.zeros((4096, 1024), np.float32)
     assert library_computes("subtract", lambda x: x - reduction(x), x) == needed("out_of_reduction")
     assert not library_computes("subtract", lambda x: x - out_of_reduction(reduction(x)), x)
+
+
+def flawed(flaw):
+    """Return a test's mark: the installed jaxlib has a flaw."""
+    return pytest.mark.skipif(release(jaxlib.__version__) < release(FLAWS[flaw]), reason="not seen in this release")
+
+
+@flawed("maximum")
+def test_a_maximum_drops_nan():
+    x = np.zeros((256, 1024), np.float32)
+    x[3, 5] = np.nan
+    assert not np.isnan(jax.jit(lambda x: jnp.max(x, axis=-1))(x)).any()
+
+
+@flawed("product")
+def test_a_product_with_equal_elements_makes_nan():
+    x = np.zeros((2, 16, 1024), np.float32)
+    assert np.isnan(jax.jit(lambda x: jax.nn.softmax(x, axis=0) @ jnp.ones((1024, 8)))(x)).all()

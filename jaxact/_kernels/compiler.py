@@ -8,9 +8,12 @@ release that is supported needs the trick.
 XLA computes reductions, such as the maximum and the sum of a row, by a library that takes over the arithmetic next to
 them, one operation at a time and each through memory. It takes over no comparison and nothing on bits:
 :func:`into_reduction` and :func:`out_of_reduction` keep it to the reduction. Two of its flaws cannot be kept away, and
-are for the kernels to know. Its maximum of a number and NaN may be the number, so no result may depend on a maximum
-to pass a NaN on. And its product of a quotient by sums along another axis than the last with a constant matrix of
-equal elements may be NaN: ``softmax(x, 0) @ ones``, by ``jax.nn`` and here.
+are for the kernels to know:
+
+* The maximum of a long row with NaN may be a number (seen from jaxlib 0.9.2), so no result may depend on a maximum to
+  pass a NaN on.
+* The matrix product of a quotient by sums along the first of three axes with a constant matrix of equal elements may be
+  NaN (seen from jaxlib 0.10.2): ``softmax(x, 0) @ ones``, by ``jax.nn`` and here.
 """
 
 import math

@@ -9,13 +9,7 @@ import jax.numpy as jnp
 from jaxact._kernels.compiler import kept_quotient, kept_sum
 from jaxact._kernels.exponentials import reduced_exp
 from jaxact._kernels.floats import polynomial, split, times_power
-from jaxact._kernels.gates import (
-    left_gate_derivative,
-    left_sigmoid,
-    reflected,
-    reflected_derivative,
-    size_up_to,
-)
+from jaxact._kernels.gates import left_gate_derivative, left_sigmoid, reflected, reflected_derivative, size_up_to
 from jaxact._kernels.glu import times_sigmoid_derivative
 from jaxact._kernels.tanh import tanh
 

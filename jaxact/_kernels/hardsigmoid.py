@@ -1,4 +1,4 @@
-"""hardsigmoid, cut lines with a quotient between."""
+"""hardsigmoid, (x + 3) / 6 cut to [0, 1]."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""hardswish, a cut parabola."""
+"""hardswish, x (x + 3) / 6 between -3 and 3."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Functions that select between pieces, with torch's derivative at the kinks: relu, sloped, clip and the shrinks.
+"""Functions that select between pieces, with torch's derivative at the kinks: relu and its like, clip, the shrinks.
 
 They compare and select, and take no maximum or product of a selection: so -0.0 and NaN pass through, and a
 branch that is not taken adds no NaN to a derivative, also where the cotangent or a parameter is infinite.

@@ -101,5 +101,5 @@ def _normal(x: jax.Array) -> jax.Array:
 
 
 def _softmax_change(y: jax.Array, dx: jax.Array, axis: int) -> jax.Array:
-    """Return the change of probabilities y where what they are the softmax of changes by dx."""
+    """Return how the probabilities y change when the numbers that they are the softmax of change by dx."""
     return y * (dx - jnp.sum(y * dx, axis=axis, keepdims=True))
