@@ -6,9 +6,9 @@ else is said. ``tests/test_compiler.py`` compiles a small formula with each tric
 release that is supported needs the trick.
 
 XLA computes reductions, such as the maximum and the sum of a row, by a library that takes over the arithmetic next to
-them, one operation at a time and each through memory. It takes over no comparison and nothing on bits:
-:func:`into_reduction` and :func:`out_of_reduction` keep it to the reduction. Two of its flaws cannot be kept away, and
-are for the kernels to know:
+them, one operation at a time and each through memory. It takes over no comparison and no selection, so an exponential
+that ends in one stays a kernel of its own, and :func:`out_of_reduction` ends what comes after. Two of its flaws cannot
+be kept away, and are for the kernels to know:
 
 * The maximum of a long row with NaN may be a number (seen from jaxlib 0.9.2), so no result may depend on a maximum to
   pass a NaN on.
@@ -82,14 +82,6 @@ def kept_quotient(quotient: jax.Array, *, at_least: float = -math.inf, at_most: 
     if at_least > -math.inf:
         quotient = jnp.maximum(quotient, at_least)
     return jnp.minimum(quotient, at_most) if at_most < math.inf else quotient
-
-
-def into_reduction(bits: jax.Array) -> jax.Array:
-    """Return the float32 number of the given bits, for which a reduction comes next.
-
-    A sum's library takes over the many operations of an exponential, but nothing on bits. Seen from jaxlib 0.10.2.
-    """
-    return lax.bitcast_convert_type(bits, np.float32)
 
 
 def out_of_reduction(x: jax.Array) -> jax.Array:

@@ -8,9 +8,8 @@ The maximum only has to be near the largest element, since it cancels.
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
-from jaxact._kernels.compiler import into_reduction, out_of_reduction
+from jaxact._kernels.compiler import out_of_reduction
 from jaxact._kernels.exponentials import exp_parts
 from jaxact._kernels.floats import two_sum
 
@@ -36,7 +35,7 @@ def exp_of_difference(x: jax.Array, m: jax.Array) -> jax.Array:
         near, error = two_sum(jnp.where(distance >= lowest, x, m), -m)
         return jnp.where(distance >= lowest, jnp.exp(near) * (1 + error), jnp.exp(distance))
     near, error = two_sum(jnp.where(distance >= LOWEST, x, m), -m)
-    return _with_ends(distance, _exp_bits(near, error))
+    return _with_ends(distance, *exp_parts(near, error, bounded=True))
 
 
 @jax.custom_jvp
@@ -44,20 +43,15 @@ def exp_of_distance(x: jax.Array) -> jax.Array:
     """Return exp(x) for x <= 0, or hardly above; 0 below the normal numbers."""
     if x.dtype != jnp.float32:
         return jnp.exp(x)
-    return _with_ends(x, _exp_bits(jnp.where(x >= LOWEST, x, 0)))
+    return _with_ends(x, *exp_parts(jnp.where(x >= LOWEST, x, 0), bounded=True))
 
 
 exp_of_distance.defjvps(lambda dx, y, x: dx * y)
 
 
-def _exp_bits(x: jax.Array, low: jax.Array | None = None) -> jax.Array:
-    """Return the bits of exp(x + low) for LOWEST <= x <= 87 and a small ``low``."""
-    power, rest = exp_parts(x, low, bounded=True)
-    exponent = lax.bitcast_convert_type(power, np.int32) - np.float32(1).view(np.int32)
-    return lax.bitcast_convert_type(1 + rest, np.int32) + exponent
+def _with_ends(x: jax.Array, power: jax.Array, rest: jax.Array) -> jax.Array:
+    """Return the exponential of x from its parts, but 0 for x < LOWEST and NaN for NaN.
 
-
-def _with_ends(x: jax.Array, bits: jax.Array) -> jax.Array:
-    """Return what has the given bits, the exponential of x, but 0 for x < LOWEST and NaN for NaN."""
-    end = lax.bitcast_convert_type(jnp.where(x < 0, 0, x), np.int32)  # NaN is neither
-    return into_reduction(jnp.where(x >= LOWEST, bits, end))
+    The selection also keeps the exponential out of the library that sums it: see compiler.
+    """
+    return jnp.where(x >= LOWEST, power * (1 + rest), jnp.where(x < 0, 0, x))  # NaN is neither
