@@ -2,7 +2,7 @@
 
 ``python benchmarks/coefficients.py`` fits every row of :data:`POLYNOMIALS` and prints the coefficients,
 lowest power first, rounded to the dtype they are used at, with the largest weighted error that is left
-after that rounding. Give names to fit some rows only. The constants in ``jaxact/_numerics`` name their row.
+after that rounding. Give names to fit some rows only. The constants in ``jaxact/_kernels`` name their row.
 """
 
 import argparse
@@ -175,7 +175,7 @@ GELU_ZERO = mp.findroot(lambda a: _mills(a) - a / mp.sqrt(2 * mp.pi), 0.75)
 POLYNOMIALS = (
     Polynomial(
         name="EXPM1",
-        where="elementary: exp(r) - 1 = r + r^2 P(r) after the reduction by multiples of ln 2",
+        where="exponentials: exp(r) - 1 = r + r^2 P(r) after the reduction by multiples of ln 2",
         function=lambda r: (mp.expm1(r) - r) / r**2,
         interval=(-0.3467, 0.3467),
         degree=4,
@@ -183,7 +183,7 @@ POLYNOMIALS = (
     ),
     Polynomial(
         name="LOG1P",
-        where="elementary: log(1 + t) = 2 s + s^3 P(s^2), s = t / (2 + t), t in [0, 1]",
+        where="logarithms: log(1 + t) = 2 s + s^3 P(s^2), s = t / (2 + t), t in [0, 1]",
         function=_log1p_tail,
         interval=(0, 1 / 9),
         degree=3,
@@ -191,15 +191,15 @@ POLYNOMIALS = (
     ),
     Polynomial(
         name="TANH",
-        where="sigmoidal: tanh(x) = x + x^3 P(x^2), |x| <= 0.55",
+        where="tanh: tanh(x) = x + x^3 P(x^2), |x| <= 0.55",
         function=_tanh_tail,
         interval=(0, 0.55**2),
         degree=4,
         weight=lambda w: mp.sqrt(w) * w / mp.tanh(mp.sqrt(w)),
     ),
     Polynomial(
-        name="TANH_DOUBLE",
-        where="sigmoidal: tanh(x) = x + x^3 P(x^2), |x| <= 0.55",
+        name="TANH_64",
+        where="tanh: tanh(x) = x + x^3 P(x^2), |x| <= 0.55",
         function=_tanh_tail,
         interval=(0, 0.55**2),
         degree=10,
@@ -208,15 +208,15 @@ POLYNOMIALS = (
     ),
     Polynomial(
         name="TANHSHRINK",
-        where="sigmoidal: x - tanh(x) = (x^3 + x^3 P(x^2)) / 4, |x| <= 1",
+        where="tanhshrink: x - tanh(x) = (x^3 + x^3 P(x^2)) / 4, |x| <= 1",
         function=lambda w: -4 * _tanh_tail(w) - 1,
         interval=(0, 1),
         degree=7,
         weight=lambda w: -0.25 / _tanh_tail(w),
     ),
     Polynomial(
-        name="TANHSHRINK_DOUBLE",
-        where="sigmoidal: x - tanh(x) = (x^3 + x^3 P(x^2)) / 4, |x| <= 1",
+        name="TANHSHRINK_64",
+        where="tanhshrink: x - tanh(x) = (x^3 + x^3 P(x^2)) / 4, |x| <= 1",
         function=lambda w: -4 * _tanh_tail(w) - 1,
         interval=(0, 1),
         degree=15,
@@ -225,7 +225,7 @@ POLYNOMIALS = (
     ),
     Polynomial(
         name="GELU_TAIL",
-        where="gated: 1 + P(t) is (2 a + 3) exp(a^2 / 2) Phi(-a), t = 4 a / (2 a + 3) - 1, a in [0, 14.6]",
+        where="gelu: 1 + P(t) is (2 a + 3) exp(a^2 / 2) Phi(-a), t = 4 a / (2 a + 3) - 1, a in [0, 14.6]",
         function=_gelu_tail,
         interval=(-1, 58.4 / 32.2 - 1),
         degree=11,
@@ -234,7 +234,7 @@ POLYNOMIALS = (
     ),
     Polynomial(
         name="GELU_SLOPE",
-        where="gated: (z - a) P(t) is exp(a^2 / 2) gelu'(-a), t = 2 a / (a + 3) - 1, a in [0, 14.6], gelu'(-z) = 0",
+        where="gelu: (z - a) P(t) is exp(a^2 / 2) gelu'(-a), t = 2 a / (a + 3) - 1, a in [0, 14.6], gelu'(-z) = 0",
         function=_gelu_slope,
         interval=(-1, 29.2 / 17.6 - 1),
         degree=9,
@@ -242,7 +242,7 @@ POLYNOMIALS = (
     ),
     Polynomial(
         name="GELU_TAIL_64",
-        where="gated: 1 + P(t) is (2 a + 3) exp(a^2 / 2) Phi(-a), t = 4 a / (2 a + 3) - 1, a in [0, 38.8]",
+        where="gelu: 1 + P(t) is (2 a + 3) exp(a^2 / 2) Phi(-a), t = 4 a / (2 a + 3) - 1, a in [0, 38.8]",
         function=_gelu_tail,
         interval=(-1, 155.2 / 80.6 - 1),
         degree=28,
@@ -251,7 +251,7 @@ POLYNOMIALS = (
     ),
     Polynomial(
         name="GELU_SLOPE_64",
-        where="gated: (z - a) P(t) is exp(a^2 / 2) gelu'(-a), t = 2 a / (a + 3) - 1, a in [0, 38.8], gelu'(-z) = 0",
+        where="gelu: (z - a) P(t) is exp(a^2 / 2) gelu'(-a), t = 2 a / (a + 3) - 1, a in [0, 38.8], gelu'(-z) = 0",
         function=_gelu_slope,
         interval=(-1, 77.6 / 41.8 - 1),
         degree=20,
@@ -260,7 +260,7 @@ POLYNOMIALS = (
     ),
     Polynomial(
         name="MISH_SLOPE",
-        where="gated: u P(u) is mish'(-a), u = z - a, mish'(-z) = 0",
+        where="mish: u P(u) is mish'(-a), u = z - a, mish'(-z) = 0",
         function=lambda u: _mish_derivative(u - MISH_ZERO) / u,
         interval=(-0.5, 1.12),
         degree=11,
@@ -268,7 +268,7 @@ POLYNOMIALS = (
     ),
     Polynomial(
         name="GELU_TANH_SLOPE",
-        where="gated: u P(u) is the derivative of gelu's tanh form at -a, u = z - a, which is 0 at -z",
+        where="gelu: u P(u) is the derivative of gelu's tanh form at -a, u = z - a, which is 0 at -z",
         function=lambda u: _gelu_tanh_derivative(u - GELU_TANH_ZERO) / u,
         interval=(-0.45, 0.4),
         degree=8,

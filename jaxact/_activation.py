@@ -30,7 +30,7 @@ from jaxact._checks import (
     static_argument,
 )
 from jaxact._dtypes import FLOATS, compute_dtype, requested_dtype, result_dtype, weakly_typed
-from jaxact._numerics.elementary import Scalar
+from jaxact._kernels.parameters import Scalar
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from jax import export, lax
 
 from jaxact._checks import array, integer, prng_key, static_argument
 from jaxact._dtypes import BOOLEAN, FLOAT32
-from jaxact._numerics.dot_product import Dropout
+from jaxact._kernels.dot_product import Dropout
 
 Shape: TypeAlias = tuple[int, ...]
 

@@ -19,7 +19,7 @@ from jax.typing import ArrayLike
 from jaxact import _adaptive_arguments as arguments
 from jaxact._checks import operand
 from jaxact._dtypes import compute_dtype, matmul_precision
-from jaxact._numerics.normalizing import log_softmax
+from jaxact._kernels.log_softmax import log_softmax
 
 
 class AdaptiveLogSoftmaxOutput(NamedTuple):

@@ -14,9 +14,9 @@ from jax.typing import ArrayLike
 from jaxact import _attention_arguments as arguments
 from jaxact._checks import arrays_of_one_dtype, flags, operand, real_scalar
 from jaxact._dtypes import compute_dtype, matmul_precision
-from jaxact._numerics.dot_product import Dropout, Plan, Weighting, in_use, pairs_in_use, with_ndim
-from jaxact._numerics.fused_attention import attention
-from jaxact._numerics.heads import multi_head_attention
+from jaxact._kernels.dot_product import Dropout, Plan, Weighting, in_use, pairs_in_use, with_ndim
+from jaxact._kernels.fused_attention import attention
+from jaxact._kernels.heads import multi_head_attention
 
 
 def scaled_dot_product_attention(

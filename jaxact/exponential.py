@@ -4,10 +4,10 @@ from typing import Any
 
 import jax
 
+from jaxact import _kernels as kernels
 from jaxact._activation import activation
 from jaxact._checks import known
-from jaxact._numerics import exponential as kernels
-from jaxact._numerics.elementary import Scalar
+from jaxact._kernels.parameters import Scalar
 
 
 @activation()
@@ -41,7 +41,7 @@ def elu(x: jax.Array, /, alpha: Scalar = 1.0) -> jax.Array:
         Clevert, Unterthiner and Hochreiter, "Fast and accurate deep network learning by exponential linear
         units", ICLR 2016.
     """
-    return kernels.elu(x, alpha)
+    return kernels.elu.elu(x, alpha)
 
 
 @activation()
@@ -73,7 +73,7 @@ def selu(x: jax.Array, /) -> jax.Array:
     References:
         Klambauer, Unterthiner, Mayr and Hochreiter, "Self-normalizing neural networks", NeurIPS 2017.
     """
-    return kernels.selu(x)
+    return kernels.elu.selu(x)
 
 
 def _check_celu(_x: Any, /, alpha: Scalar) -> None:
@@ -112,7 +112,7 @@ def celu(x: jax.Array, /, alpha: Scalar = 1.0) -> jax.Array:
     References:
         Barron, "Continuously differentiable exponential linear units", 2017.
     """
-    return kernels.celu(x, alpha)
+    return kernels.elu.celu(x, alpha)
 
 
 @activation()
@@ -148,7 +148,7 @@ def softplus(x: jax.Array, /, beta: Scalar = 1.0, threshold: Scalar = 20.0) -> j
         Dugas, Bengio, Bélisle, Nadeau and Garcia, "Incorporating second-order functional knowledge for better
         option pricing", NeurIPS 2000.
     """
-    return kernels.softplus(x, beta, threshold)
+    return kernels.softplus.softplus(x, beta, threshold)
 
 
 @activation()
@@ -177,4 +177,4 @@ def logsigmoid(x: jax.Array, /) -> jax.Array:
     References:
         The PyTorch documentation of :class:`torch.nn.LogSigmoid`.
     """
-    return kernels.logsigmoid(x)
+    return kernels.softplus.logsigmoid(x)

@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 
+from jaxact import _kernels as kernels
 from jaxact._activation import Static, activation
 from jaxact._checks import canonical_dim
 from jaxact._dtypes import COMPLEX, FLOATS
-from jaxact._numerics import gated as kernels
 
 
 @activation(FLOATS | COMPLEX)
@@ -36,7 +36,7 @@ def silu(x: jax.Array, /) -> jax.Array:
         Elfwing, Uchibe and Doya, "Sigmoid-weighted linear units for neural network function approximation in
         reinforcement learning", Neural Networks 107, 2018; Hendrycks and Gimpel, arXiv 1606.08415.
     """
-    return kernels.silu(x)
+    return kernels.silu.silu(x)
 
 
 @activation()
@@ -77,9 +77,9 @@ def gelu(x: jax.Array, /, approximate: Static[str] = "none") -> jax.Array:
     if not isinstance(approximate, str):
         raise TypeError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
     if approximate == "none":
-        return kernels.gelu(x)
+        return kernels.gelu.gelu(x)
     if approximate == "tanh":
-        return kernels.gelu_tanh(x)
+        return kernels.gelu.gelu_tanh(x)
     raise ValueError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
 
 
@@ -109,7 +109,7 @@ def mish(x: jax.Array, /) -> jax.Array:
     References:
         Misra, "Mish: a self regularized non-monotonic activation function", BMVC 2020.
     """
-    return kernels.mish(x)
+    return kernels.mish.mish(x)
 
 
 @activation()
@@ -147,4 +147,4 @@ def glu(x: jax.Array, /, dim: Static[int] = -1) -> jax.Array:
     axis = canonical_dim("glu", dim, x.ndim)
     if x.shape[axis] % 2:
         raise ValueError(f"glu: the size along dim={dim} must be even to be halved, got shape {x.shape}")
-    return kernels.glu(*jnp.split(x, 2, axis))
+    return kernels.glu.glu(*jnp.split(x, 2, axis))

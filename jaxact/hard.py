@@ -5,12 +5,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxact import _kernels as kernels
 from jaxact._activation import activation
 from jaxact._checks import known
 from jaxact._dtypes import FLOATS, INTEGERS, WIDE_UNSIGNED, integer_range
-from jaxact._numerics import hard as kernels
-from jaxact._numerics import piecewise
-from jaxact._numerics.elementary import Scalar
+from jaxact._kernels.parameters import Scalar
 
 
 def _check_hardtanh(x: Any, /, min_val: Scalar, max_val: Scalar) -> None:
@@ -60,7 +59,7 @@ def hardtanh(x: jax.Array, /, min_val: Scalar = -1.0, max_val: Scalar = 1.0) -> 
     References:
         Collobert, "Large scale machine learning", PhD thesis, Université Paris VI, 2004.
     """
-    return piecewise.clip(x, min_val, max_val)
+    return kernels.piecewise.clip(x, min_val, max_val)
 
 
 @activation()
@@ -91,7 +90,7 @@ def hardsigmoid(x: jax.Array, /) -> jax.Array:
     References:
         Howard et al., "Searching for MobileNetV3", ICCV 2019.
     """
-    return kernels.hardsigmoid(x)
+    return kernels.hardsigmoid.hardsigmoid(x)
 
 
 @activation()
@@ -122,7 +121,7 @@ def hardswish(x: jax.Array, /) -> jax.Array:
     References:
         Howard et al., "Searching for MobileNetV3", ICCV 2019.
     """
-    return kernels.hardswish(x)
+    return kernels.hardswish.hardswish(x)
 
 
 @activation()
@@ -156,7 +155,7 @@ def hardshrink(x: jax.Array, /, lambd: Scalar = 0.5) -> jax.Array:
     References:
         Donoho and Johnstone, "Ideal spatial adaptation by wavelet shrinkage", Biometrika 81, 1994.
     """
-    return piecewise.hardshrink(x, lambd)
+    return kernels.piecewise.hardshrink(x, lambd)
 
 
 def _check_softshrink(_x: Any, /, lambd: Scalar) -> None:
@@ -195,4 +194,4 @@ def softshrink(x: jax.Array, /, lambd: Scalar = 0.5) -> jax.Array:
     References:
         Donoho and Johnstone, "Ideal spatial adaptation by wavelet shrinkage", Biometrika 81, 1994.
     """
-    return piecewise.softshrink(x, lambd)
+    return kernels.piecewise.softshrink(x, lambd)

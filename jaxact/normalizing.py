@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxact import _kernels as kernels
 from jaxact._activation import Dtype, Key, Static, activation
 from jaxact._checks import canonical_dim
-from jaxact._numerics import normalizing as kernels
-from jaxact._numerics.elementary import Scalar
+from jaxact._kernels.parameters import Scalar
 
 
 @activation(widen=False)
@@ -41,7 +41,7 @@ def softmax(x: jax.Array, /, dim: Static[int], dtype: Dtype = None) -> jax.Array
     References:
         Bridle, "Probabilistic interpretation of feedforward classification network outputs", 1990.
     """
-    return _along(kernels.softmax, "softmax", x, dim)
+    return _along(kernels.softmax.softmax, "softmax", x, dim)
 
 
 @activation(widen=False)
@@ -73,7 +73,7 @@ def softmin(x: jax.Array, /, dim: Static[int], dtype: Dtype = None) -> jax.Array
     References:
         The PyTorch documentation of :class:`torch.nn.Softmin`.
     """
-    return _along(kernels.softmin, "softmin", x, dim)
+    return _along(kernels.softmax.softmin, "softmin", x, dim)
 
 
 @activation()
@@ -105,7 +105,7 @@ def log_softmax(x: jax.Array, /, dim: Static[int], dtype: Dtype = None) -> jax.A
     References:
         The PyTorch documentation of :class:`torch.nn.LogSoftmax`.
     """
-    return _along(kernels.log_softmax, "log_softmax", x, dim)
+    return _along(kernels.log_softmax.log_softmax, "log_softmax", x, dim)
 
 
 @activation(widen=False)
@@ -139,7 +139,7 @@ def softmax2d(x: jax.Array, /) -> jax.Array:
     """
     if x.ndim not in (3, 4):
         raise ValueError(f"softmax2d: input must be of shape (N, C, H, W) or (C, H, W), got {x.shape}")
-    return kernels.softmax(x, x.ndim - 3)
+    return kernels.softmax.softmax(x, x.ndim - 3)
 
 
 @activation()
@@ -184,7 +184,7 @@ def gumbel_softmax(
         Teh, "The concrete distribution", ICLR 2017.
     """
     noisy = x + jax.random.gumbel(key, x.shape, x.dtype)
-    soft = _along(lambda x, axis: kernels.softmax_of_quotient(x, tau, axis), "gumbel_softmax", noisy, dim)
+    soft = _along(lambda x, axis: kernels.softmax.softmax_of_quotient(x, tau, axis), "gumbel_softmax", noisy, dim)
     return _along(_choice, "gumbel_softmax", soft, dim) if hard else soft
 
 

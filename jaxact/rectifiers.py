@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxact import _kernels as kernels
 from jaxact._activation import Key, Static, activation
 from jaxact._checks import known, require_representable
 from jaxact._dtypes import FLOATS, INTEGERS, WIDE_UNSIGNED
-from jaxact._numerics import piecewise as kernels
-from jaxact._numerics.elementary import Scalar
+from jaxact._kernels.parameters import Scalar
 
 
 @activation(FLOATS | INTEGERS | WIDE_UNSIGNED)
@@ -42,7 +42,7 @@ def relu(x: jax.Array, /) -> jax.Array:
     References:
         Nair and Hinton, "Rectified linear units improve restricted Boltzmann machines", ICML 2010.
     """
-    return kernels.relu(x)
+    return kernels.piecewise.relu(x)
 
 
 @activation(FLOATS | INTEGERS | WIDE_UNSIGNED)
@@ -73,7 +73,7 @@ def relu6(x: jax.Array, /) -> jax.Array:
     References:
         Krizhevsky, "Convolutional deep belief networks on CIFAR-10", 2010.
     """
-    return kernels.clip(x, 0, 6)
+    return kernels.piecewise.clip(x, 0, 6)
 
 
 @activation()
@@ -106,7 +106,7 @@ def leaky_relu(x: jax.Array, /, negative_slope: Scalar = 0.01) -> jax.Array:
     References:
         Maas, Hannun and Ng, "Rectifier nonlinearities improve neural network acoustic models", ICML 2013.
     """
-    return kernels.sloped(x, negative_slope)
+    return kernels.piecewise.sloped(x, negative_slope)
 
 
 @activation()
@@ -141,7 +141,7 @@ def prelu(x: jax.Array, /, weight: ArrayLike) -> jax.Array:
     References:
         He, Zhang, Ren and Sun, "Delving deep into rectifiers", ICCV 2015.
     """
-    return kernels.sloped(x, _along_channels(x, weight))
+    return kernels.piecewise.sloped(x, _along_channels(x, weight))
 
 
 def _along_channels(x: jax.Array, weight: ArrayLike) -> jax.Array:
@@ -217,8 +217,8 @@ def rrelu(
         Xu, Wang, Chen and Li, "Empirical evaluation of rectified activations in convolutional network", 2015.
     """
     if training and key is not None:
-        return kernels.sloped(x, jax.random.uniform(key, x.shape, x.dtype, lower, upper))
-    return kernels.sloped(x, (lower + upper) / 2)
+        return kernels.piecewise.sloped(x, jax.random.uniform(key, x.shape, x.dtype, lower, upper))
+    return kernels.piecewise.sloped(x, (lower + upper) / 2)
 
 
 def _check_threshold(x: Any, /, threshold: Scalar, value: Scalar) -> None:

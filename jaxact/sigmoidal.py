@@ -2,9 +2,9 @@
 
 import jax
 
+from jaxact import _kernels as kernels
 from jaxact._activation import activation
 from jaxact._dtypes import BOOLEAN, COMPLEX, FLOATS, INTEGERS, WIDE_UNSIGNED
-from jaxact._numerics import sigmoidal as kernels
 
 
 @activation(FLOATS | COMPLEX, to_float32=BOOLEAN | INTEGERS | WIDE_UNSIGNED)
@@ -36,7 +36,7 @@ def sigmoid(x: jax.Array, /) -> jax.Array:
     References:
         Verhulst, "Notice sur la loi que la population suit dans son accroissement", 1838.
     """
-    return kernels.sigmoid(x)
+    return kernels.sigmoid.sigmoid(x)
 
 
 @activation(FLOATS | COMPLEX, to_float32=BOOLEAN | INTEGERS | WIDE_UNSIGNED, widen=False)
@@ -68,7 +68,7 @@ def tanh(x: jax.Array, /) -> jax.Array:
     References:
         LeCun, Bottou, Orr and Müller, "Efficient BackProp", 1998.
     """
-    return kernels.tanh(x)
+    return kernels.tanh.tanh(x)
 
 
 @activation(FLOATS | COMPLEX, to_float32=INTEGERS)
@@ -99,7 +99,7 @@ def softsign(x: jax.Array, /) -> jax.Array:
     References:
         Turian, Bergstra and Bengio, "Quadratic features and deep architectures for chunking", NAACL 2009.
     """
-    return kernels.softsign(x)
+    return kernels.softsign.softsign(x)
 
 
 @activation(FLOATS | COMPLEX, to_float32=INTEGERS | WIDE_UNSIGNED)
@@ -129,4 +129,4 @@ def tanhshrink(x: jax.Array, /) -> jax.Array:
     References:
         The PyTorch documentation of :class:`torch.nn.Tanhshrink`.
     """
-    return kernels.tanhshrink(x)
+    return kernels.tanhshrink.tanhshrink(x)

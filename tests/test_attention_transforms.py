@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jax import export, lax
 
 from attention_cases import boolean, mha_arguments, normal, tensor
-from jaxact._numerics import dot_product, fused_attention
+from jaxact._kernels import dot_product, fused_attention
 from jaxact.attention import multi_head_attention_forward, scaled_dot_product_attention
 
 

@@ -1,4 +1,4 @@
-"""Kernels of the functions that select between pieces, with torch's derivative at the kinks.
+"""Functions that select between pieces, with torch's derivative at the kinks: relu and its like, clip, the shrinks.
 
 They compare and select, and take no maximum or product of a selection: so -0.0 and NaN pass through, and a
 branch that is not taken adds no NaN to a derivative, also where the cotangent or a parameter is infinite.
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxact._numerics.elementary import Scalar, chain_rule
+from jaxact._kernels.parameters import Scalar, chain_rule
 
 
 @jax.custom_jvp

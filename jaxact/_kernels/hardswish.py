@@ -1,19 +1,9 @@
-"""Kernels of the hard family that round: hardsigmoid and hardswish."""
+"""hardswish, x (x + 3) / 6 between -3 and 3."""
 
 import jax
 import jax.numpy as jnp
 
-from jaxact._numerics.elementary import split, two_sum
-from jaxact._numerics.piecewise import clip
-
-
-@jax.custom_jvp
-def hardsigmoid(x: jax.Array) -> jax.Array:
-    """Return (x + 3) / 6 cut to [0, 1], with derivative 0 at both ends and at NaN."""
-    return clip(x + 3, 0, 6) / 6
-
-
-hardsigmoid.defjvps(lambda dx, y, x: jnp.where((x > -3) & (x < 3), dx / 6, 0))
+from jaxact._kernels.floats import split, two_sum
 
 
 @jax.custom_jvp

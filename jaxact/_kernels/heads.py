@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxact._numerics.dot_product import Dropout, Plan, Weighting, in_use, pairs_in_use, split_axis, weights
-from jaxact._numerics.fused_attention import attention
+from jaxact._kernels.dot_product import Dropout, Plan, Weighting, in_use, pairs_in_use, split_axis, weights
+from jaxact._kernels.fused_attention import attention
 
 
 def multi_head_attention(

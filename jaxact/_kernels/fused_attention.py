@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxact._numerics.dot_product import Plan, Weighting, formula
+from jaxact._kernels.dot_product import Plan, Weighting, formula
 
 
 def attention(query: jax.Array, key: jax.Array, value: jax.Array, plan: Plan, weighting: Weighting) -> jax.Array:

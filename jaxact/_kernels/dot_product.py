@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxact._numerics.normalizing import softmax_or_zero
+from jaxact._kernels.softmax import softmax_or_zero
 
 Dropout: TypeAlias = tuple[ArrayLike, jax.Array] | None  # the probability and the PRNG key
 
