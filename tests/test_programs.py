@@ -75,8 +75,9 @@ def candidates(producer, x):
     rounded, multiplied, wide = factors(producer)
     found = [np.asarray(multiplied(rounded(x), c), np.float64)]
     found += [product(np.asarray(u, np.float64), np.float64(c)) for u in (rounded(x), wide(x))]
-    if producer == "x / constant":  # which a compiler makes a product
-        found += [x.astype(np.float64) * np.float64(inverse) for inverse in (1 / c, 1 / c.astype(np.float32))]
+    if producer == "x / constant":  # which a compiler makes a product, rounded or not
+        for inverse in (1 / c, 1 / c.astype(np.float32)):
+            found += [np.float64(x.astype(inverse.dtype) * inverse), np.float64(x) * np.float64(inverse)]
     return found
 
 
@@ -148,6 +149,8 @@ def test_before_a_product(case, dtype):
         assert (error <= (bound + 1) * scale).all(), order
 
 
+# Up to jaxlib 0.10.0 an exponential may differ by an ULP from one program to the next.
+EXPONENTIALS_DIFFER = jax.__version_info__ <= (0, 10, 0)
 NORMALIZING = {"softmax": 1, "softmin": -1, "log_softmax": 1}
 ROWS = {name: functools.partial(getattr(jaxact, name), dim=-1) for name in NORMALIZING}
 
@@ -180,6 +183,8 @@ def test_rows_after_a_product(name, dtype, scale, producer):
         truth = logs if name == "log_softmax" else probabilities
         slack = 5e-7 if name == "log_softmax" else tiny
         allowed = 6 * np.finfo(np.float32).eps * np.abs(truth) + eps * np.abs(truth) * (dtype != "float32")
+        if producer == "exp(x) * constant" and EXPONENTIALS_DIFFER:
+            allowed += np.abs(truth if name != "log_softmax" else 1) * eps * np.abs(p).max(-1, keepdims=True)
         errors.append(np.abs(y - truth) / np.maximum(allowed, slack))
         if name == "log_softmax":
             slope = weights - probabilities * weights.sum(-1, keepdims=True)
