@@ -14,7 +14,6 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 import jaxact
 from adaptive_cases import MODULES, Case
 from jaxact.adaptive import adaptive_log_softmax_log_prob, adaptive_log_softmax_with_loss
-from releases import set_mesh
 
 # torch says so of the weights of a cluster without hidden features
 pytestmark = pytest.mark.filterwarnings("ignore:Initializing zero-element tensors is a no-op:UserWarning")
@@ -122,7 +121,7 @@ class TestContexts:
         arguments = {"x": case.x, "target": case.target.astype(np.int32)}
         expected = self.GRADIENT(*arguments.values(), case.weights)
         mesh = jax.make_mesh((2,), ("rows",), axis_types=(AxisType.Explicit,))
-        with set_mesh(mesh):
+        with jax.set_mesh(mesh):
             for name in spread:
                 arguments[name] = jax.device_put(arguments[name], NamedSharding(mesh, PartitionSpec("rows")))
             if jax.__version_info__ <= (

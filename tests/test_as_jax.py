@@ -29,7 +29,6 @@ from torch.utils.checkpoint import checkpoint
 
 from jaxact.interop import _torch_call, as_jax, as_torch, to_jax
 from jaxact.interop._torch_private import FakeTensorMode
-from releases import set_mesh
 
 # The same formula in both libraries, and the distance of their results: exp of either is within 1e-7, and the
 # sums below add a few of them (measured: 3e-7).
@@ -152,7 +151,7 @@ def over_shards(f, x):
 def on_a_mesh(axis_type):
     def use(f, x):
         mesh = jax.make_mesh((2,), ("a",), axis_types=(axis_type,))
-        with set_mesh(mesh):
+        with jax.set_mesh(mesh):
             return jax.jit(f)(jax.device_put(x, NamedSharding(mesh, PartitionSpec("a"))))
 
     return use

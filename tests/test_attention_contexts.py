@@ -13,7 +13,6 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from attention_cases import CASES, FUNCTIONS, INF, float32_case, normal, torch_run, with_gradients
 from jaxact.attention import scaled_dot_product_attention
-from releases import set_mesh
 
 SIZES = {"N": 7, "L": 3, "S": 9, "static_length": 9}
 SYMBOLS = {7: "n", 14: "2*n", 3: "l", 9: "s", 6: "t", 8: "2*e", 24: "6*e", 4: "e", 5: "k"}
@@ -82,7 +81,7 @@ class TestContexts:
             spec = ["spread" if axis == axes.get(argument) else None for axis in range(x.ndim)]
             return jax.device_put(x, NamedSharding(mesh, PartitionSpec(*spec)))
 
-        with set_mesh(mesh):
+        with jax.set_mesh(mesh):
             placed_arrays = {argument: placed(argument, x) for argument, x in arrays.items()}
             outputs, gradients = run(placed_arrays)
         self.assert_close((outputs, gradients), expected)

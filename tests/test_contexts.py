@@ -13,7 +13,6 @@ from examples import ELEMENTWISE, EXAMPLES, NUMBERS, axes_and_dtype, every_examp
 from jaxact import _activation
 from jaxact.catalog import BY_NAME
 from oracle import APART, accepts, special_points
-from releases import set_mesh
 
 # The compiler fuses and contracts each program in its own way, which moves a result by an ULP or two.
 CLOSE = {"rtol": 2e-6, "atol": 5e-7}
@@ -50,7 +49,7 @@ class TestDevices:
     def test_meshes_one_after_another(self, example):
         call, arrays = example.call(), example.values()
         for axis, kind in (("data", AxisType.Auto), ("model", AxisType.Auto), ("model", AxisType.Explicit)):
-            with set_mesh(jax.make_mesh((2,), (axis,), axis_types=(kind,))):
+            with jax.set_mesh(jax.make_mesh((2,), (axis,), axis_types=(kind,))):
                 results = [call(*map(jnp.asarray, arrays)) for _ in range(3)]
         for y in (*results, call(*map(jnp.asarray, arrays))):
             assert_close(y, jax.jit(call)(*arrays))
@@ -77,7 +76,7 @@ class TestDevices:
         f = jax.jit(with_gradient(call, arrays))
         expected = f(*arrays)
         mesh = jax.make_mesh((2,), ("batch",), axis_types=(kind,))
-        with set_mesh(mesh):
+        with jax.set_mesh(mesh):
             sharded = on_mesh(mesh, example)
             results = call(*sharded)
             assert_close((f(*sharded), results), (expected, expected[1]))
@@ -109,7 +108,7 @@ class TestDevices:
         stacked = [np.stack([x, np.roll(x, 1, 0)]) for x in arrays]
         expected = [jnp.stack(ys) for ys in zip(*(call(*each) for each in zip(*stacked, strict=True)), strict=True)]
         mesh = jax.make_mesh((2,), ("batch",), axis_types=(AxisType.Auto,))
-        with set_mesh(mesh):
+        with jax.set_mesh(mesh):
             sharded = [jax.device_put(x, NamedSharding(mesh, PartitionSpec("batch"))) for x in stacked]
             assert_close(jax.jit(jax.vmap(call, spmd_axis_name="batch"))(*sharded), expected)
 

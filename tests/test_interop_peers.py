@@ -20,7 +20,6 @@ from torch import nn
 
 from jaxact.interop import as_jax, to_jax, to_numpy, to_torch
 from layouts import DTYPES, Foreign, make, pointer, random_bytes, read
-from releases import set_mesh
 
 TO = (to_jax, to_torch, to_numpy)
 # XLA and torch add up products in another order, and their exp and sin are not the same (measured: 4e-6).
@@ -286,7 +285,7 @@ def test_two_devices(case, axis_type):
     with pytest.raises(ValueError, match="require replication"):
         jax.jit(on_each(ours, out_specs=P()))(x, w)
     if axis_type == AxisType.Explicit:  # outside of shard_map a result is on no axis, which JAX must know
-        with set_mesh(mesh), pytest.raises(TypeError, match="carry input and carry output must have equal types"):
+        with jax.set_mesh(mesh), pytest.raises(TypeError, match="carry input and carry output must have equal types"):
             jax.jit(lambda x, w: jax.lax.scan(lambda x, _: (ours(x, w), None), x, None, 3))(x, w)
 
 
