@@ -23,6 +23,8 @@ from mpmath import mpf
 from strata import stratified
 
 import jaxact
+from jaxact.catalog import CATALOG
+from oracle import APART
 
 CASES = [pytest.param(case, id=case.name) for case in reference.CASES.values()]
 MONOTONE = [parameter for parameter in CASES if parameter.values[0].monotone]
@@ -139,6 +141,14 @@ def test_the_window_is_around_the_zero(case):
     around = np.nextafter(case.zero, [-2.0, 0.0])
     below, above = (exact.derivative(getattr(exact, case.function), x, **case.parameters) for x in around)
     assert below < 0 < above
+
+
+def test_every_function_is_held_against_exact_values():
+    """By its case, or by its rows, or in the tests of what draws at random or takes several arrays."""
+    by_rows = {row.name for row in CATALOG if row.family == "normalizing"}
+    assert {case.function for case in reference.CASES.values()} | by_rows | APART | {"glu"} == {
+        row.name for row in CATALOG
+    }
 
 
 def test_glu():
