@@ -144,7 +144,7 @@ def test_the_window_is_around_the_zero(case):
 
 
 def test_every_function_is_held_against_exact_values():
-    """By its case, or by its rows, or in the tests of what draws at random or takes several arrays."""
+    """By its case, by its rows, bit for bit, or in the tests of what draws at random or takes several arrays."""
     by_rows = {row.name for row in CATALOG if row.family == "normalizing"}
     assert {case.function for case in reference.CASES.values()} | by_rows | APART | {"glu"} == {
         row.name for row in CATALOG
