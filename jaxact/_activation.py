@@ -12,7 +12,7 @@ A formula's signature says what each of its parameters is, by the annotation:
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Annotated, Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar, get_args
+from typing import Annotated, Any, Concatenate, ParamSpec, TypeAlias, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -93,7 +93,7 @@ def activation(
     return decorate
 
 
-class _Boundary(Generic[P]):
+class _Boundary:
     """What stands around a formula: what is done :meth:`before` its arguments are traced, and :meth:`within` the trace.
 
     Attributes:
@@ -104,7 +104,7 @@ class _Boundary(Generic[P]):
 
     def __init__(
         self,
-        formula: Formula[P],
+        formula: Callable[..., jax.Array],
         keeps: frozenset[np.dtype],
         to_float32: frozenset[np.dtype],
         check: Callable[..., None] | None,
