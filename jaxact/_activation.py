@@ -12,7 +12,7 @@ A formula's signature says what each of its parameters is, by the annotation:
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Annotated, Any, Concatenate, ParamSpec, TypeAlias, TypeVar, get_args
+from typing import Annotated, Any, Concatenate, ParamSpec, TypeAlias, TypeVar, get_args, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -88,9 +88,17 @@ def activation(
                 return kernel(x, **boundary.before(x, args, kwargs))
             return kernel(x)
 
+        call.__signature__ = _plain(formula)  # type: ignore[attr-defined]  # that of a function is not declared
         return call
 
     return decorate
+
+
+def _plain(formula: Callable[..., Any]) -> inspect.Signature:
+    """Return the formula's signature with types alone, for readers of the documentation."""
+    types, signature = get_type_hints(formula), inspect.signature(formula)
+    parameters = [p.replace(annotation=types[p.name]) for p in signature.parameters.values()]
+    return signature.replace(parameters=parameters)
 
 
 class _Boundary:
