@@ -1,8 +1,8 @@
 """Parity: does an activation give what PyTorch gives, value and gradient, and how far is it if not."""
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pkgutil import resolve_name
 from typing import Any
 
 import jax
@@ -57,16 +57,6 @@ class Outcome:
         """Whether nothing differs."""
         compared = [self.output] if self.gradient is None else [self.output, self.gradient]
         return self.documented and all(c.verdict != "differs" for c in compared)
-
-
-def resolve(full_name: str) -> Any:
-    """Return the object that a full name such as ``torch.nn.ReLU`` stands for.
-
-    Args:
-        full_name: Module and attribute, with dots.
-    """
-    module, _, attribute = full_name.rpartition(".")
-    return getattr(importlib.import_module(module), attribute)
 
 
 def ulp_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -148,7 +138,7 @@ def check(sample: Sample) -> Outcome:
         sample: The sample.
     """
     row = BY_NAME[sample.function]
-    module = resolve(str(row.torch_module))(**sample.parameters)
+    module = resolve_name(str(row.torch_module))(**sample.parameters)
     x = np.asarray(sample.input)
     if x.dtype.kind != "f":
         y = to_numpy(row.function(x, **sample.parameters))

@@ -18,6 +18,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from pkgutil import resolve_name
 from types import MappingProxyType
 from typing import Any
 
@@ -30,9 +31,8 @@ from torch.utils.dlpack import from_dlpack
 import jaxact
 from jaxact.catalog import BY_NAME, CATALOG
 
-from .parity import resolve
+from ._as_torch import as_torch
 from .tensors import to_jax, to_numpy, to_torch
-from .torch_bridge import as_torch
 
 DIRECTIONS = ("forward", "with backward")
 DTYPES = ("float32", "bfloat16")
@@ -136,10 +136,10 @@ class Case:
         if "weight" in parameters:
             parameters["weight"] = torch.tensor(parameters["weight"], dtype=like.dtype, device=like.device)
         if row.torch_function is not None:
-            function = resolve(row.torch_function)
+            function = resolve_name(row.torch_function)
             return lambda x: function(*[x] * inputs, **parameters)
         if row.torch_module is not None:
-            module: Callable[[torch.Tensor], torch.Tensor] = resolve(row.torch_module)(**parameters)
+            module: Callable[[torch.Tensor], torch.Tensor] = resolve_name(row.torch_module)(**parameters)
             return module
         raise ValueError(f"{self.name} has no counterpart in torch; name it in APART")
 

@@ -22,7 +22,7 @@ from ._dense import (
 )
 from ._dtypes import DTYPES, NUMPY_DTYPES, WIDE_DTYPES, numpy_dtypes, requested_dtype, torch_dtypes
 from ._moves import into_jax, into_numpy, into_torch, jax_dtype, jax_sharding, owner, torch_device, torch_dtype
-from ._named import is_named_result, named_tuple
+from ._return_types import is_named_result, named_tuple
 
 
 def to_jax(tree: Any, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Any:
@@ -87,9 +87,9 @@ def to_jax(tree: Any, *, dtype: Any = None, device: Any = None, copy: bool | Non
         :func:`jax.dlpack.from_dlpack`, :func:`to_torch`, :func:`to_numpy`
     """
     if is_compiling():
-        from . import _uncompiled
+        from . import _graph_break
 
-        return _uncompiled.call(to_jax, tree, dtype=dtype, device=device, copy=copy)
+        return _graph_break.call(to_jax, tree, dtype=dtype, device=device, copy=copy)
     if dtype is None and device is None and copy is None:
         # Most calls: memory that can be shared at once. What does not pass here is looked at with care.
         if is_plain_tensor(tree) and _keeps_width(numpy_dtypes().get(tree.dtype)):
@@ -148,9 +148,9 @@ def to_torch(tree: Any, *, dtype: Any = None, device: Any = None, copy: bool | N
         :func:`torch.from_dlpack`, :func:`to_jax`, :func:`to_numpy`
     """
     if is_compiling():
-        from . import _uncompiled
+        from . import _graph_break
 
-        return _uncompiled.call(to_torch, tree, dtype=dtype, device=device, copy=copy)
+        return _graph_break.call(to_torch, tree, dtype=dtype, device=device, copy=copy)
     try:
         import torch
     except ModuleNotFoundError:
@@ -204,9 +204,9 @@ def to_numpy(tree: Any, *, dtype: Any = None, copy: bool | None = None) -> Any:
         :func:`numpy.from_dlpack`, :func:`to_jax`, :func:`to_torch`
     """
     if is_compiling():
-        from . import _uncompiled
+        from . import _graph_break
 
-        return _uncompiled.call(to_numpy, tree, dtype=dtype, copy=copy)
+        return _graph_break.call(to_numpy, tree, dtype=dtype, copy=copy)
     if dtype is None and copy is None:
         if is_plain_jax(tree, DTYPES):
             return np.asarray(tree)

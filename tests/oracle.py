@@ -1,12 +1,13 @@
 """Live torch as the oracle: the counterpart of a catalog row, run forward and backward."""
 
+from pkgutil import resolve_name
+
 import numpy as np
 import pytest
 import torch
 
 from jaxact.catalog import CATALOG
 from jaxact.interop import to_numpy, to_torch
-from jaxact.interop.parity import resolve
 
 # These draw at random or take several arrays, and have test files of their own.
 APART = {
@@ -55,8 +56,8 @@ def torch_call(row, tensor, parameters):
     if row.name == "prelu":
         parameters["weight"] = torch.as_tensor(parameters["weight"]).to(tensor.dtype)
     if row.torch_function is None:
-        return resolve(row.torch_module)(**parameters)(tensor)
-    return resolve(row.torch_function)(tensor, **parameters)
+        return resolve_name(row.torch_module)(**parameters)(tensor)
+    return resolve_name(row.torch_function)(tensor, **parameters)
 
 
 def torch_value(row, x, dtype=None, **parameters):

@@ -3,6 +3,7 @@
 import inspect
 import numbers
 from collections.abc import Callable, Iterator
+from pkgutil import resolve_name
 from typing import Any
 
 import jax
@@ -12,13 +13,12 @@ from jaxact import adaptive_log_softmax_with_loss, hardtanh
 from jaxact.catalog import CATALOG
 
 from ._arguments import STATIC, lay_out
-from ._ported import Call, Chain, attention
-from .parity import resolve
+from ._ported_modules import PortedModule, PortedSequential, attention
 from .tensors import to_jax
 
 # What computes each class.
 _FUNCTIONS: dict[type[nn.Module], Callable[..., Any]] = {
-    resolve(row.torch_module): row.function for row in CATALOG if row.torch_module
+    resolve_name(row.torch_module): row.function for row in CATALOG if row.torch_module
 } | {
     nn.ReLU6: hardtanh,  # as in torch, where its bounds are attributes
     nn.AdaptiveLogSoftmaxWithLoss: adaptive_log_softmax_with_loss,
@@ -89,19 +89,19 @@ def port(module: nn.Module) -> jax.tree_util.Partial:
             "torch.nn.functional have the same names in jaxact"
         )
     parameters = dict(module.named_parameters())  # one that occurs twice goes by its first name
-    calls = tuple(_calls(module, "", {id(parameter): name for name, parameter in parameters.items()}))
-    used = {name for call in calls for name in call.fixed.leaves if isinstance(name, str)}
+    ported = tuple(_ported(module, "", {id(parameter): name for name, parameter in parameters.items()}))
+    used = {name for one in ported for name in one.fixed.leaves if isinstance(name, str)}
     if unused := sorted(parameters.keys() - used):
         raise ValueError(
             f"port: torch's modules have no parameters {', '.join(unused)}, and what they are for is not known; remove "
             "them, or use jaxact.interop.as_jax"
         )
-    function = Chain(calls) if type(module) in _CONTAINERS else calls[0]
+    function = PortedSequential(ported) if type(module) in _CONTAINERS else ported[0]
     return jax.tree_util.Partial(function, to_jax(parameters, copy=True))
 
 
-def _calls(module: nn.Module, path: str, names: dict[int, str]) -> Iterator[Call]:
-    """Yield the calls that compute a module, in their order.
+def _ported(module: nn.Module, path: str, names: dict[int, str]) -> Iterator[PortedModule]:
+    """Yield what computes a module, a part at a time, in their order.
 
     Args:
         module: The module.
@@ -117,7 +117,7 @@ def _calls(module: nn.Module, path: str, names: dict[int, str]) -> Iterator[Call
                 raise TypeError(
                     f"port: {where} passes one input, and {type(child).__name__} takes several; port it alone"
                 )
-            yield from _calls(child, f"{path}.{name}" if path else name, names)
+            yield from _ported(child, f"{path}.{name}" if path else name, names)
         return
     for part_path, part in module.named_modules(prefix=path):
         part_where = _where(part, part_path)
@@ -136,7 +136,7 @@ def _calls(module: nn.Module, path: str, names: dict[int, str]) -> Iterator[Call
         )
 
     layout, _ = lay_out("port", (), _fixed(module, where), kind)
-    yield Call(_FUNCTIONS[type(module)], layout)
+    yield PortedModule(_FUNCTIONS[type(module)], layout)
 
 
 def _fixed(module: nn.Module, where: str) -> dict[str, Any]:
