@@ -13,7 +13,6 @@ import itertools
 import operator
 import sys
 import types
-import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -22,15 +21,11 @@ import numpy as np
 import torch
 
 from ._arguments import STATIC, Layout, lay_out, static
+from ._handles import handle_of
 from ._jax_program import JaxProgram
 
 _TENSORS = "tensors"
 _CONSTANTS = "constants"
-
-# The functions that as_torch has returned, for _graph_call to find by a number, which is what a graph can hold.
-functions: weakref.WeakValueDictionary[int, "_TorchFunction"] = weakref.WeakValueDictionary()
-
-_handles = itertools.count()
 
 # In torch 2.11 Dynamo takes the question whether it exports for true, whatever it does.
 _EXPORT_IS_KNOWN = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 13)
@@ -166,8 +161,7 @@ class _TorchFunction:
         self._fn = fn
         self._declared = declared
         self._program = functools.cache(self._program_of)
-        self._handle = next(_handles)
-        functions[self._handle] = self
+        self._handle = handle_of(self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not torch.compiler.is_dynamo_compiling():
