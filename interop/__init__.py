@@ -7,7 +7,9 @@ functions that take torch functions and modules to JAX, or back, import it when 
 from typing import TYPE_CHECKING, Any
 
 from ._dtypes import PrecisionWarning
-from .tensors import to_jax, to_numpy, to_torch
+from ._to_jax import to_jax
+from ._to_numpy import to_numpy
+from ._to_torch import to_torch
 
 if TYPE_CHECKING:
     from ._as_jax import as_jax

@@ -21,6 +21,8 @@ import torch
 
 from ._arguments import STATIC, Layout, lay_out
 from ._return_types import is_named_result, named_tuple
+from ._to_jax import to_jax
+from ._to_numpy import to_numpy
 from ._torch_private import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -29,7 +31,6 @@ from ._torch_private import (
     writes,
 )
 from ._torch_program import Settings, Shapes, TorchProgram, shape_of, undisturbed_thread
-from .tensors import to_jax, to_numpy
 
 _ARRAYS = "arrays"
 

@@ -15,8 +15,10 @@ import numpy as np
 import torch
 
 from ._dense import is_recorded
+from ._to_jax import to_jax
+from ._to_numpy import to_numpy
+from ._to_torch import to_torch
 from ._torch_private import active_fake_mode
-from .tensors import to_jax, to_numpy, to_torch
 
 _WIDE_INTEGERS = (torch.int64, torch.uint64)
 _DOUBLES = (torch.float64, torch.complex128)

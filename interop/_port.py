@@ -14,7 +14,7 @@ from jaxact.catalog import CATALOG
 
 from ._arguments import STATIC, lay_out
 from ._ported_modules import PortedModule, PortedSequential, attention
-from .tensors import to_jax
+from ._to_jax import to_jax
 
 # What computes each class.
 _FUNCTIONS: dict[type[nn.Module], Callable[..., Any]] = {

@@ -31,8 +31,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxact._dtypes import fits
 
+from ._to_numpy import to_numpy
+from ._to_torch import to_torch
 from ._torch_private import is_watched
-from .tensors import to_numpy, to_torch
 
 Shapes = list[jax.ShapeDtypeStruct]
 Then = Callable[[list[torch.Tensor]], Any]

@@ -11,7 +11,9 @@ import torch
 
 from jaxact.catalog import BY_NAME, Sample
 
-from .tensors import to_jax, to_numpy, to_torch
+from ._to_jax import to_jax
+from ._to_numpy import to_numpy
+from ._to_torch import to_torch
 
 # A value may be this far from torch's, in ULPs. Farther away it has to be torch that is off: jaxact then has to
 # be nearer to what torch gives in float64, and within the bounds that jaxact holds on every input.

@@ -32,7 +32,9 @@ import jaxact
 from jaxact.catalog import BY_NAME, CATALOG
 
 from ._as_torch import as_torch
-from .tensors import to_jax, to_numpy, to_torch
+from ._to_jax import to_jax
+from ._to_numpy import to_numpy
+from ._to_torch import to_torch
 
 DIRECTIONS = ("forward", "with backward")
 DTYPES = ("float32", "bfloat16")
