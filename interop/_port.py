@@ -9,25 +9,24 @@ from typing import Any
 import jax
 from torch import nn
 
-from jaxact import adaptive_log_softmax_with_loss, hardtanh
-from jaxact.catalog import CATALOG
+from jaxact.catalog import CATALOG, Activation
 
 from ._arguments import STATIC, lay_out
 from ._ported_modules import PortedModule, PortedSequential, attention
 from ._to_jax import to_jax
 
-# What computes each class.
-_FUNCTIONS: dict[type[nn.Module], Callable[..., Any]] = {
-    resolve_name(row.torch_module): row.function for row in CATALOG if row.torch_module
-} | {
-    nn.ReLU6: hardtanh,  # as in torch, where its bounds are attributes
-    nn.AdaptiveLogSoftmaxWithLoss: adaptive_log_softmax_with_loss,
+# The row of each class whose forward method jaxact has.
+_ROWS: dict[type[nn.Module], Activation] = {
+    resolve_name(row.torch_module): row for row in CATALOG if row.torch_module and row.torch_method == "forward"
+}
+# What computes each class. A ReLU6 is a Hardtanh in torch, whose bounds are attributes that may be set.
+_FUNCTIONS: dict[type[nn.Module], Callable[..., Any]] = {cls: row.function for cls, row in _ROWS.items()} | {
+    nn.ReLU6: _ROWS[nn.Hardtanh].function,
     nn.MultiheadAttention: attention,
 }
 _CONTAINERS = (nn.Sequential, nn.Identity)
-_OF_SEVERAL_INPUTS = (nn.AdaptiveLogSoftmaxWithLoss, nn.MultiheadAttention)
-# What these two are made of.
-_PARTS = (nn.Linear, nn.modules.linear.NonDynamicallyQuantizableLinear, nn.ModuleList, nn.Sequential)
+_OF_SEVERAL_INPUTS = tuple(cls for cls, row in _ROWS.items() if row.inputs > 1)
+_PARTS = tuple(resolve_name(part) for row in _ROWS.values() for part in row.torch_parts)
 # Private names, because torch does not say publicly which hooks a module has.
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 

@@ -1,13 +1,12 @@
 """Live torch as the oracle: the counterpart of a catalog row, run forward and backward."""
 
-from pkgutil import resolve_name
-
 import numpy as np
 import pytest
 import torch
 
 from jaxact.catalog import CATALOG
 from jaxact.interop import to_numpy, to_torch
+from jaxact.interop.counterparts import counterpart
 
 # These draw at random or take several arrays, and have test files of their own.
 APART = {
@@ -52,12 +51,7 @@ def flushed(x):
 
 def torch_call(row, tensor, parameters):
     """Return torch's output for a tensor."""
-    parameters = dict(row.parameters) | parameters
-    if row.name == "prelu":
-        parameters["weight"] = torch.as_tensor(parameters["weight"]).to(tensor.dtype)
-    if row.torch_function is None:
-        return resolve_name(row.torch_module)(**parameters)(tensor)
-    return resolve_name(row.torch_function)(tensor, **parameters)
+    return counterpart(row, dict(row.parameters) | parameters, tensor)(tensor)
 
 
 def torch_value(row, x, dtype=None, **parameters):
