@@ -1,6 +1,6 @@
 """What :func:`port` returns: jaxact's functions, called with the settings and weights of torch modules.
 
-Nothing here imports torch, so that a ported module is pickled, loaded and called where there is none.
+Nothing here imports torch, so that a ported module is pickled, loaded and called where torch is not installed.
 """
 
 import dataclasses

@@ -71,7 +71,7 @@ class Source:
 
 
 def check_copy(caller: str, copy: Any) -> None:
-    """Raise a TypeError if the argument ``copy`` is none of the three values that it has."""
+    """Raise a TypeError if the argument ``copy`` is not None, True or False."""
     if copy is not None and not isinstance(copy, bool):
         raise TypeError(f"{caller}: copy must be None, True or False, got {copy!r}")
 

@@ -9,6 +9,7 @@ import numpy as np
 from ._dense import Dense, is_compiling, is_number, is_on_cpu, is_plain_jax, is_plain_numpy, is_tensor
 from ._dtypes import NUMPY_DTYPES, aligned_copy, numpy_dtypes, requested_dtype, torch_dtypes
 from ._source import Source, check_copy, described, torch_from_dlpack
+from ._torch_missing import torch_missing
 from ._trees import convert_leaves
 
 if TYPE_CHECKING:
@@ -60,8 +61,7 @@ def to_torch(tree: Any, *, dtype: Any = None, device: Any = None, copy: bool | N
     try:
         import torch
     except ModuleNotFoundError:
-        message = "to_torch needs PyTorch, which is not installed; install it with: pip install 'jaxact[torch]'"
-        raise ModuleNotFoundError(message, name="torch") from None
+        raise torch_missing("to_torch") from None
     as_it_is = dtype is None and device is None and copy is None
     if as_it_is and (is_plain_numpy(tree) or is_plain_jax(tree, torch_dtypes())):
         return torch.utils.dlpack.from_dlpack(tree)
