@@ -1,33 +1,40 @@
 """Between frameworks: arrays, functions and modules moved between JAX, NumPy and PyTorch.
 
 Importing this package imports no torch. The conversions import it when a tensor comes in or is asked for; the
-bridges between functions and modules are made of torch, and import it when they are looked up.
+functions that take torch functions and modules to JAX, or back, import it when they are looked up.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from ._dtypes import PrecisionWarning
-from .tensors import to_jax, to_numpy, to_torch
+from ._to_jax import to_jax
+from ._to_numpy import to_numpy
+from ._to_torch import to_torch
+from ._torch_missing import torch_missing
 
 if TYPE_CHECKING:
-    from .jax_bridge import as_jax
-    from .modules import port
-    from .torch_bridge import as_torch
+    from ._as_jax import as_jax
+    from ._as_torch import as_torch
+    from ._port import port
 
 __all__ = ["PrecisionWarning", "as_jax", "as_torch", "port", "to_jax", "to_numpy", "to_torch"]
 
+# The functions whose modules import torch.
+_LOOKED_UP = {"as_jax": "._as_jax", "as_torch": "._as_torch", "port": "._port"}
+
 
 def __getattr__(name: str) -> Any:
-    if name == "as_jax":
-        from .jax_bridge import as_jax
+    if name not in _LOOKED_UP:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = importlib.import_module(_LOOKED_UP[name], __name__)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise torch_missing(name) from None
+    return getattr(module, name)
 
-        return as_jax
-    if name == "as_torch":
-        from .torch_bridge import as_torch
 
-        return as_torch
-    if name == "port":
-        from .modules import port
-
-        return port
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""How a call of a bridged function is taken apart: array leaves by kind, static values, structure."""
+"""How a call of a function of as_jax or as_torch is taken apart: array leaves by kind, static values, structure."""
 
 import dataclasses
 from collections.abc import Callable

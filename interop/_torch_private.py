@@ -1,6 +1,6 @@
-"""What the bridges use of torch that is not public, and why: torch has no public counterpart of any of it.
+"""What as_jax and as_torch use of torch that is not public, and why: torch has no public counterpart of any of it.
 
-Nothing else of as_jax reaches for a private name, which a test sees to.
+Nothing else of as_jax and as_torch reaches for a private name, which a test sees to.
 """
 
 import threading

@@ -1,6 +1,5 @@
 """Parity: does an activation give what PyTorch gives, value and gradient, and how far is it if not."""
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,10 @@ import torch
 
 from jaxact.catalog import BY_NAME, Sample
 
-from .tensors import to_jax, to_numpy, to_torch
+from ._to_jax import to_jax
+from ._to_numpy import to_numpy
+from ._to_torch import to_torch
+from .counterparts import counterpart
 
 # A value may be this far from torch's, in ULPs. Farther away it has to be torch that is off: jaxact then has to
 # be nearer to what torch gives in float64, and within the bounds that jaxact holds on every input.
@@ -57,16 +59,6 @@ class Outcome:
         """Whether nothing differs."""
         compared = [self.output] if self.gradient is None else [self.output, self.gradient]
         return self.documented and all(c.verdict != "differs" for c in compared)
-
-
-def resolve(full_name: str) -> Any:
-    """Return the object that a full name such as ``torch.nn.ReLU`` stands for.
-
-    Args:
-        full_name: Module and attribute, with dots.
-    """
-    module, _, attribute = full_name.rpartition(".")
-    return getattr(importlib.import_module(module), attribute)
 
 
 def ulp_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -148,16 +140,19 @@ def check(sample: Sample) -> Outcome:
         sample: The sample.
     """
     row = BY_NAME[sample.function]
-    module = resolve(str(row.torch_module))(**sample.parameters)
     x = np.asarray(sample.input)
+
+    def in_torch(tensor: torch.Tensor) -> torch.Tensor:
+        return counterpart(row, sample.parameters, tensor)(tensor)
+
     if x.dtype.kind != "f":
         y = to_numpy(row.function(x, **sample.parameters))
-        torch_y = to_numpy(module(to_torch(x)))
+        torch_y = to_numpy(in_torch(to_torch(x)))
         output = compare(y, torch_y, torch_y, 0)
         return Outcome(sample, output, None, _prints_as(y, sample.output))
     jax_y, jax_dx = _in_jax(row.function, sample.parameters, x)
-    torch_y, torch_dx = _in_torch(module, x, torch.float32)
-    exact_y, exact_dx = _in_torch(module, x, torch.float64)
+    torch_y, torch_dx = _in_torch(in_torch, x, torch.float32)
+    exact_y, exact_dx = _in_torch(in_torch, x, torch.float64)
     terms = _cotangent(x).max() if row.family == "normalizing" else None
     return Outcome(
         sample,
@@ -176,10 +171,10 @@ def _in_jax(
 
 
 def _in_torch(
-    module: Callable[[torch.Tensor], torch.Tensor], x: np.ndarray, dtype: torch.dtype
+    function: Callable[[torch.Tensor], torch.Tensor], x: np.ndarray, dtype: torch.dtype
 ) -> tuple[np.ndarray, np.ndarray]:
     tensor = to_torch(x, dtype=dtype).requires_grad_()
-    y = module(tensor)
+    y = function(tensor)
     (dx,) = torch.autograd.grad(y, tensor, to_torch(_cotangent(x), dtype=dtype))
     return to_numpy(y), to_numpy(dx)
 

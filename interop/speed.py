@@ -30,9 +30,11 @@ from torch.utils.dlpack import from_dlpack
 import jaxact
 from jaxact.catalog import BY_NAME, CATALOG
 
-from .parity import resolve
-from .tensors import to_jax, to_numpy, to_torch
-from .torch_bridge import as_torch
+from ._as_torch import as_torch
+from ._to_jax import to_jax
+from ._to_numpy import to_numpy
+from ._to_torch import to_torch
+from .counterparts import counterpart
 
 DIRECTIONS = ("forward", "with backward")
 DTYPES = ("float32", "bfloat16")
@@ -133,15 +135,8 @@ class Case:
         """Return torch's function of one tensor, for tensors of this dtype and on this device."""
         row, inputs = BY_NAME[self.function], self.inputs
         parameters = {name: value for name, value in self.parameters.items() if name != "key"}
-        if "weight" in parameters:
-            parameters["weight"] = torch.tensor(parameters["weight"], dtype=like.dtype, device=like.device)
-        if row.torch_function is not None:
-            function = resolve(row.torch_function)
-            return lambda x: function(*[x] * inputs, **parameters)
-        if row.torch_module is not None:
-            module: Callable[[torch.Tensor], torch.Tensor] = resolve(row.torch_module)(**parameters)
-            return module
-        raise ValueError(f"{self.name} has no counterpart in torch; name it in APART")
+        function = counterpart(row, parameters, like)
+        return lambda x: function(*[x] * inputs)
 
     def shape(self, size: int) -> tuple[int, ...]:
         """Return the shape of an input of so many elements, a multiple of ROW."""
@@ -158,7 +153,7 @@ def _cases() -> dict[str, Case]:
         required = {k: v for k, v in row.parameters.items() if arguments[k].default is inspect.Parameter.empty}
         if row.name == "gumbel_softmax":
             required["key"] = jax.random.key(0)
-        cases.append(Case(row.name, row.name, required, 3 if row.name == "scaled_dot_product_attention" else 1))
+        cases.append(Case(row.name, row.name, required, row.inputs))
         if row.name == "gelu":
             cases.append(Case("gelu_tanh", "gelu", {"approximate": "tanh"}))
     return {case.name: case for case in cases}

@@ -52,7 +52,7 @@ def dropout(name: str, p: Any, key: Any, training: bool = True) -> Dropout:
 
 
 def broadcast_shapes(*shapes: Shape) -> Shape | None:
-    """Return the shape that all of the shapes broadcast to, or None if there is none."""
+    """Return the shape that all of the shapes broadcast to, or None if they do not."""
     try:
         return lax.broadcast_shapes(*shapes)  # of symbolic dimensions too, unlike NumPy's
     except ValueError:

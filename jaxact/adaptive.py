@@ -78,8 +78,8 @@ def adaptive_log_softmax_with_loss(
         ``target``, and their negative mean, a 0-d array, NaN for no rows.
 
     Raises:
-        TypeError: If an array is none or of another dtype, ``tail_weights`` is no sequence of pairs, or a cutoff
-            is no int.
+        TypeError: If an argument is no array, or one of another dtype, ``tail_weights`` is no sequence of pairs,
+            or a cutoff is no int.
         ValueError: If shapes do not fit, cutoffs do not increase from at least 1 or do not fit the weights, or
             the target is out of range.
 
@@ -143,8 +143,8 @@ def adaptive_log_softmax_log_prob(
         Array of shape (N, number of classes), of the dtype of ``x``.
 
     Raises:
-        TypeError: If an array is none or of another dtype, ``tail_weights`` is no sequence of pairs, or a cutoff
-            is no int.
+        TypeError: If an argument is no array, or one of another dtype, ``tail_weights`` is no sequence of pairs,
+            or a cutoff is no int.
         ValueError: If shapes do not fit, or cutoffs do not increase from at least 1 or do not fit the weights.
 
     Example:

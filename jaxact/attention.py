@@ -68,7 +68,7 @@ def scaled_dot_product_attention(
         Array of shape (..., L, Ev), of the dtype of ``query``.
 
     Raises:
-        TypeError: If an array is none or of another dtype, or another argument of the wrong type.
+        TypeError: If an argument is no array, or one of another dtype, or another argument has the wrong type.
         ValueError: If shapes do not fit, ``attn_mask`` comes with ``is_causal``, ``dropout_p`` is outside
             [0, 1], or above 0 without ``dropout_key``.
 
@@ -196,7 +196,7 @@ def multi_head_attention_forward(
         Both are of the dtype of ``query``.
 
     Raises:
-        TypeError: If an array is none or of another dtype, or another argument of the wrong type.
+        TypeError: If an argument is no array, or one of another dtype, or another argument has the wrong type.
         ValueError: If shapes do not fit, ``num_heads`` does not divide E, a projection is missing, one of
             ``bias_k`` and ``bias_v`` is, or they come with ``static_k`` or ``static_v``, ``is_causal`` comes
             without ``attn_mask``, or ``dropout_p`` is outside [0, 1], or above 0 in training without

@@ -19,28 +19,37 @@ class Activation:
         function: The function.
         torch_function: The full name of torch's function, if it has one.
         torch_module: The full name of torch's module class, if it has one.
-        family: The family it belongs to, the name of its module in jaxact.
         range: The values it takes, as an interval.
         use_case: Where it is used.
         advantages: Why.
         parameters: The parameters to show and test it at; empty where the defaults say it all.
         kinks: Where it, or its derivative, is not smooth at these parameters.
+        inputs: How many arrays it takes by position, weights and options aside.
+        torch_method: The method of torch's module that it is.
+        torch_parts: The full names of the module classes that torch's module is made of.
     """
 
     function: Callable[..., Any]
     torch_function: str | None
     torch_module: str | None
-    family: str
     range: str
     use_case: str
     advantages: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
     kinks: tuple[float, ...] = ()
+    inputs: int = 1
+    torch_method: str = "forward"
+    torch_parts: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """The function's public name."""
         return self.function.__name__
+
+    @property
+    def family(self) -> str:
+        """The family it belongs to, the name of its module in jaxact."""
+        return self.function.__module__.rpartition(".")[2]
 
 
 CATALOG = (
@@ -48,7 +57,6 @@ CATALOG = (
         function=rectifiers.relu,
         torch_function="torch.nn.functional.relu",
         torch_module="torch.nn.ReLU",
-        family="rectifiers",
         range="[0, inf)",
         use_case="hidden layers",
         advantages="fast, avoids vanishing gradients",
@@ -58,7 +66,6 @@ CATALOG = (
         function=rectifiers.relu6,
         torch_function="torch.nn.functional.relu6",
         torch_module="torch.nn.ReLU6",
-        family="rectifiers",
         range="[0, 6]",
         use_case="mobile networks",
         advantages="bounded, safe at low precision",
@@ -68,7 +75,6 @@ CATALOG = (
         function=rectifiers.leaky_relu,
         torch_function="torch.nn.functional.leaky_relu",
         torch_module="torch.nn.LeakyReLU",
-        family="rectifiers",
         range="(-inf, inf)",
         use_case="hidden layers",
         advantages="solves the dying-ReLU problem",
@@ -79,7 +85,6 @@ CATALOG = (
         function=rectifiers.prelu,
         torch_function="torch.nn.functional.prelu",
         torch_module="torch.nn.PReLU",
-        family="rectifiers",
         range="(-inf, inf)",
         use_case="deep convolutional networks",
         advantages="learns its slope",
@@ -90,7 +95,6 @@ CATALOG = (
         function=rectifiers.rrelu,
         torch_function="torch.nn.functional.rrelu",
         torch_module="torch.nn.RReLU",
-        family="rectifiers",
         range="(-inf, inf)",
         use_case="small data sets",
         advantages="random slopes regularize",
@@ -100,7 +104,6 @@ CATALOG = (
         function=rectifiers.threshold,
         torch_function="torch.nn.functional.threshold",
         torch_module="torch.nn.Threshold",
-        family="rectifiers",
         range="{value} and (threshold, inf)",
         use_case="sparse features",
         advantages="freely chosen cut",
@@ -111,7 +114,6 @@ CATALOG = (
         function=exponential.elu,
         torch_function="torch.nn.functional.elu",
         torch_module="torch.nn.ELU",
-        family="exponential",
         range="[-alpha, inf)",
         use_case="hidden layers",
         advantages="mean activation near 0",
@@ -122,7 +124,6 @@ CATALOG = (
         function=exponential.selu,
         torch_function="torch.nn.functional.selu",
         torch_module="torch.nn.SELU",
-        family="exponential",
         range="[-1.7581, inf)",
         use_case="deep dense networks",
         advantages="keeps mean 0 and variance 1 without normalization",
@@ -132,7 +133,6 @@ CATALOG = (
         function=exponential.celu,
         torch_function="torch.nn.functional.celu",
         torch_module="torch.nn.CELU",
-        family="exponential",
         range="[-alpha, inf)",
         use_case="hidden layers",
         advantages="smooth for every alpha",
@@ -143,7 +143,6 @@ CATALOG = (
         function=exponential.softplus,
         torch_function="torch.nn.functional.softplus",
         torch_module="torch.nn.Softplus",
-        family="exponential",
         range="(0, inf)",
         use_case="positive parameters such as variances",
         advantages="smooth, strictly positive",
@@ -154,7 +153,6 @@ CATALOG = (
         function=exponential.logsigmoid,
         torch_function="torch.nn.functional.logsigmoid",
         torch_module="torch.nn.LogSigmoid",
-        family="exponential",
         range="(-inf, 0)",
         use_case="binary losses",
         advantages="no overflow, no loss of digits",
@@ -163,7 +161,6 @@ CATALOG = (
         function=sigmoidal.sigmoid,
         torch_function="torch.sigmoid",
         torch_module="torch.nn.Sigmoid",
-        family="sigmoidal",
         range="(0, 1)",
         use_case="binary classification",
         advantages="outputs probabilities",
@@ -172,7 +169,6 @@ CATALOG = (
         function=sigmoidal.tanh,
         torch_function="torch.tanh",
         torch_module="torch.nn.Tanh",
-        family="sigmoidal",
         range="(-1, 1)",
         use_case="hidden layers",
         advantages="zero-centred output",
@@ -181,7 +177,6 @@ CATALOG = (
         function=sigmoidal.softsign,
         torch_function="torch.nn.functional.softsign",
         torch_module="torch.nn.Softsign",
-        family="sigmoidal",
         range="(-1, 1)",
         use_case="hidden layers",
         advantages="saturates slowly",
@@ -191,7 +186,6 @@ CATALOG = (
         function=sigmoidal.tanhshrink,
         torch_function="torch.nn.functional.tanhshrink",
         torch_module="torch.nn.Tanhshrink",
-        family="sigmoidal",
         range="(-inf, inf)",
         use_case="sparse coding",
         advantages="passes large inputs, shrinks small ones smoothly",
@@ -200,7 +194,6 @@ CATALOG = (
         function=gated.silu,
         torch_function="torch.nn.functional.silu",
         torch_module="torch.nn.SiLU",
-        family="gated",
         range="[-0.2785, inf)",
         use_case="convolutional networks",
         advantages="smooth, not monotonic",
@@ -209,7 +202,6 @@ CATALOG = (
         function=gated.gelu,
         torch_function="torch.nn.functional.gelu",
         torch_module="torch.nn.GELU",
-        family="gated",
         range="[-0.1700, inf)",
         use_case="transformers",
         advantages="smooth, weighs inputs by their size",
@@ -218,7 +210,6 @@ CATALOG = (
         function=gated.mish,
         torch_function="torch.nn.functional.mish",
         torch_module="torch.nn.Mish",
-        family="gated",
         range="[-0.3088, inf)",
         use_case="object detection",
         advantages="smooth, keeps small negative values",
@@ -227,7 +218,6 @@ CATALOG = (
         function=gated.glu,
         torch_function="torch.nn.functional.glu",
         torch_module="torch.nn.GLU",
-        family="gated",
         range="(-inf, inf)",
         use_case="sequence models",
         advantages="a learned gate for each feature",
@@ -236,7 +226,6 @@ CATALOG = (
         function=hard.hardtanh,
         torch_function="torch.nn.functional.hardtanh",
         torch_module="torch.nn.Hardtanh",
-        family="hard",
         range="[min_val, max_val]",
         use_case="recurrent networks",
         advantages="cheap tanh",
@@ -247,7 +236,6 @@ CATALOG = (
         function=hard.hardsigmoid,
         torch_function="torch.nn.functional.hardsigmoid",
         torch_module="torch.nn.Hardsigmoid",
-        family="hard",
         range="[0, 1]",
         use_case="mobile networks",
         advantages="cheap sigmoid",
@@ -257,7 +245,6 @@ CATALOG = (
         function=hard.hardswish,
         torch_function="torch.nn.functional.hardswish",
         torch_module="torch.nn.Hardswish",
-        family="hard",
         range="[-0.375, inf)",
         use_case="mobile networks",
         advantages="cheap silu",
@@ -267,7 +254,6 @@ CATALOG = (
         function=hard.hardshrink,
         torch_function="torch.nn.functional.hardshrink",
         torch_module="torch.nn.Hardshrink",
-        family="hard",
         range="(-inf, inf)",
         use_case="sparse coding",
         advantages="keeps large values as they are",
@@ -278,7 +264,6 @@ CATALOG = (
         function=hard.softshrink,
         torch_function="torch.nn.functional.softshrink",
         torch_module="torch.nn.Softshrink",
-        family="hard",
         range="(-inf, inf)",
         use_case="sparse coding, denoising",
         advantages="continuous",
@@ -289,7 +274,6 @@ CATALOG = (
         function=normalizing.softmax,
         torch_function="torch.nn.functional.softmax",
         torch_module="torch.nn.Softmax",
-        family="normalizing",
         range="(0, 1)",
         use_case="multi-class output",
         advantages="probability distribution",
@@ -299,7 +283,6 @@ CATALOG = (
         function=normalizing.softmin,
         torch_function="torch.nn.functional.softmin",
         torch_module="torch.nn.Softmin",
-        family="normalizing",
         range="(0, 1)",
         use_case="weights from distances",
         advantages="the smallest gets the most",
@@ -309,7 +292,6 @@ CATALOG = (
         function=normalizing.log_softmax,
         torch_function="torch.nn.functional.log_softmax",
         torch_module="torch.nn.LogSoftmax",
-        family="normalizing",
         range="(-inf, 0)",
         use_case="multi-class losses",
         advantages="no underflow",
@@ -319,7 +301,6 @@ CATALOG = (
         function=normalizing.softmax2d,
         torch_function=None,
         torch_module="torch.nn.Softmax2d",
-        family="normalizing",
         range="(0, 1)",
         use_case="segmentation",
         advantages="a distribution over channels for each pixel",
@@ -328,7 +309,6 @@ CATALOG = (
         function=normalizing.gumbel_softmax,
         torch_function="torch.nn.functional.gumbel_softmax",
         torch_module=None,
-        family="normalizing",
         range="(0, 1)",
         use_case="discrete latent variables",
         advantages="differentiable random choice",
@@ -337,37 +317,39 @@ CATALOG = (
         function=adaptive.adaptive_log_softmax_with_loss,
         torch_function=None,
         torch_module="torch.nn.AdaptiveLogSoftmaxWithLoss",
-        family="adaptive",
         range="(-inf, 0]",
         use_case="language models with large vocabularies",
         advantages="rare classes cost little",
+        inputs=2,
+        torch_parts=("torch.nn.Linear", "torch.nn.ModuleList", "torch.nn.Sequential"),
     ),
     Activation(
         function=adaptive.adaptive_log_softmax_log_prob,
         torch_function=None,
         torch_module="torch.nn.AdaptiveLogSoftmaxWithLoss",
-        family="adaptive",
         range="(-inf, 0]",
         use_case="language models with large vocabularies",
         advantages="all classes at once",
+        torch_method="log_prob",
     ),
     Activation(
         function=attention.scaled_dot_product_attention,
         torch_function="torch.nn.functional.scaled_dot_product_attention",
         torch_module=None,
-        family="attention",
         range="convex hull of the values",
         use_case="transformers",
         advantages="every element can look at every other",
+        inputs=3,
     ),
     Activation(
         function=attention.multi_head_attention_forward,
         torch_function="torch.nn.functional.multi_head_attention_forward",
         torch_module="torch.nn.MultiheadAttention",
-        family="attention",
         range="(-inf, inf)",
         use_case="transformers",
         advantages="several learned views of the input",
+        inputs=3,
+        torch_parts=("torch.nn.modules.linear.NonDynamicallyQuantizableLinear",),
     ),
 )
 

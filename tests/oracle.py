@@ -6,7 +6,7 @@ import torch
 
 from jaxact.catalog import CATALOG
 from jaxact.interop import to_numpy, to_torch
-from jaxact.interop.parity import resolve
+from jaxact.interop.counterparts import counterpart
 
 # These draw at random or take several arrays, and have test files of their own.
 APART = {
@@ -51,12 +51,7 @@ def flushed(x):
 
 def torch_call(row, tensor, parameters):
     """Return torch's output for a tensor."""
-    parameters = dict(row.parameters) | parameters
-    if row.name == "prelu":
-        parameters["weight"] = torch.as_tensor(parameters["weight"]).to(tensor.dtype)
-    if row.torch_function is None:
-        return resolve(row.torch_module)(**parameters)(tensor)
-    return resolve(row.torch_function)(tensor, **parameters)
+    return counterpart(row, dict(row.parameters) | parameters, tensor)(tensor)
 
 
 def torch_value(row, x, dtype=None, **parameters):

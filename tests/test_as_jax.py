@@ -27,7 +27,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from jaxact.interop import _torch_call, as_jax, as_torch, to_jax
+from jaxact.interop import _torch_program, as_jax, as_torch, to_jax
 from jaxact.interop._torch_private import FakeTensorMode
 
 # The same formula in both libraries, and the distance of their results: exp of either is within 1e-7, and the
@@ -330,7 +330,7 @@ def test_the_callback_of_other_platforms(transform):
     assert programs
     for program in programs:
         arrays = [jnp.linspace(0.5, 1, 3)] * (1 if program.derivation is None else 2)
-        through_copies = jax.jit(functools.partial(_torch_call._through_copies, program=program))
+        through_copies = jax.jit(functools.partial(_torch_program._through_copies, program=program))
         assert "pure_callback" in str(jax.make_jaxpr(through_copies)(*arrays))
         jax.tree.map(np.testing.assert_array_equal, through_copies(*arrays), program(*arrays))
 
@@ -951,10 +951,10 @@ def test_private_names_of_torch_are_in_one_place():
             "_C",
             "_len_torch_dispatch_stack",
         },  # asked at every conversion
-        "_compiled.py": {"_dynamo"},  # where it is documented, up to torch 2.13
+        "_graph_call.py": {"_dynamo"},  # where it is documented, up to torch 2.13
     }
     elsewhere = {"_checks", "_dtypes", "_declared", "_fields", "_getframe"}  # of jaxact and of Python
-    for file in Path(_torch_call.__file__).parent.glob("*.py"):
+    for file in Path(_torch_program.__file__).parent.glob("*.py"):
         assert set(private_names(file)) - elsewhere == known.get(file.name, set()), file
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from jaxact.interop import as_torch, to_jax, to_numpy, to_torch, torch_bridge
+from jaxact.interop import _as_torch, as_torch, to_jax, to_numpy, to_torch
 
 pytestmark = [
     # Forward mode and linearize load torch code that torch itself has deprecated,
@@ -136,7 +136,7 @@ def test_an_exported_program_takes_the_function_along(dtype, tmp_path):
 def test_what_cannot_be_exported_is_refused(monkeypatch):
     net, x = Net(sine), torch.ones(2, 3)
     # Before torch 2.13 it is refused in torch's own words.
-    with pytest.raises(Exception, match="strict=False" if torch_bridge._EXPORT_IS_KNOWN else "TreeSpec|activation"):
+    with pytest.raises(Exception, match="strict=False" if _as_torch._EXPORT_IS_KNOWN else "TreeSpec|activation"):
         torch.export.export(net, (x,), strict=True)
     with pytest.raises(Exception, match="dynamic"):
         torch.export.export(net, (x,), dynamic_shapes={"x": {0: torch.export.Dim("batch")}}, strict=False)

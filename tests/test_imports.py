@@ -59,6 +59,19 @@ to_torch(numpy.arange(3))
 """
 
 
+@pytest.mark.parametrize("name", ["as_jax", "as_torch", "port"])
+def test_without_torch_what_is_made_of_it_says_what_is_missing(name):
+    program = f"import sys\nsys.modules['torch'] = None\nfrom jaxact.interop import {name}\n"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    message = f"{name} needs PyTorch, which is not installed; install it with: pip install 'jaxact[torch]'"
+    assert done.stderr.endswith(f"ModuleNotFoundError: {message}\n"), done.stderr
+
+
+def test_what_is_looked_up_late_is_listed():
+    program = "import jaxact.interop as i\nassert set(i.__all__) <= set(dir(i))\nassert 'port' not in vars(i)"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_without_torch_arrays_still_convert_and_to_torch_says_what_is_missing():
     done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, check=False)
     assert done.stderr.endswith("not installed; install it with: pip install 'jaxact[torch]'\n"), done.stderr

@@ -15,14 +15,16 @@ import numpy as np
 import torch
 
 from ._dense import is_recorded
+from ._to_jax import to_jax
+from ._to_numpy import to_numpy
+from ._to_torch import to_torch
 from ._torch_private import active_fake_mode
-from .tensors import to_jax, to_numpy, to_torch
 
 _WIDE_INTEGERS = (torch.int64, torch.uint64)
 _DOUBLES = (torch.float64, torch.complex128)
 
 
-class Program:
+class JaxProgram:
     """A JAX function ``fn(constants, *arrays)`` that returns a tree of arrays, jitted, with what derives from it.
 
     Every program that derives from it is made once, so that its compiled code is found again.
@@ -75,7 +77,7 @@ class Program:
             message = "as_torch: a torch.export needs flatbuffers to take a JAX function along: pip install flatbuffers"
             raise ModuleNotFoundError(message, name="flatbuffers") from error
 
-    def _vjp(self, wanted: tuple[bool, ...]) -> "Program":
+    def _vjp(self, wanted: tuple[bool, ...]) -> "JaxProgram":
         """Return the program of (inputs, cotangents of the inexact outputs) to gradients of the wanted inputs.
 
         A torch gradient is the complex conjugate of JAX's. It is None for an input that no output depends on.
@@ -89,9 +91,9 @@ class Program:
             gradients = pull_back([jnp.conj(c) for c in cotangents])
             return [jnp.conj(gradient) if use else None for gradient, use in zip(gradients, used, strict=True)]
 
-        return Program(fn)
+        return JaxProgram(fn)
 
-    def _jvp(self, moving: tuple[bool, ...]) -> "Program":
+    def _jvp(self, moving: tuple[bool, ...]) -> "JaxProgram":
         """Return the program of (inputs, tangents of the moving inputs) to tangents of the inexact outputs."""
 
         def fn(constants: Any, *values: jax.Array) -> list[jax.Array]:
@@ -100,11 +102,11 @@ class Program:
             _, out_tangents = jax.jvp(outputs_of, differentiated, tangents)
             return out_tangents
 
-        return Program(fn)
+        return JaxProgram(fn)
 
-    def _vmap(self, in_axes: tuple[int | None, ...], axis_size: int) -> "Program":
+    def _vmap(self, in_axes: tuple[int | None, ...], axis_size: int) -> "JaxProgram":
         """Return the program over a batch of that size, which lies on these axes of the inputs."""
-        return Program(jax.vmap(self.fn, in_axes=(None, *in_axes), axis_size=axis_size))
+        return JaxProgram(jax.vmap(self.fn, in_axes=(None, *in_axes), axis_size=axis_size))
 
     def _restricted(
         self, constants: Any, inputs: tuple[jax.Array, ...], chosen: tuple[bool, ...]
@@ -121,18 +123,18 @@ class Program:
 
 # The calls that recorded graphs refer to, by a name that no other process gives. A graph is kept for the life of the
 # process, and so are they.
-recorded: dict[str, tuple[Program, tuple[Any, ...]]] = {}
+recorded: dict[str, tuple[JaxProgram, tuple[Any, ...]]] = {}
 _PROCESS = uuid.uuid4().hex
 
 
-def _name_of(program: Program, constants: tuple[Any, ...]) -> str:
+def _name_of(program: JaxProgram, constants: tuple[Any, ...]) -> str:
     """Return a name under which a graph finds a call of a program."""
     name = f"{_PROCESS}/{len(recorded)}"
     recorded[name] = program, constants
     return name
 
 
-def _named(name: str) -> tuple[Program, tuple[Any, ...]]:
+def _named(name: str) -> tuple[JaxProgram, tuple[Any, ...]]:
     if name not in recorded:
         raise RuntimeError(
             "as_torch: this graph was recorded in another process, whose JAX functions did not come along; record it "
@@ -166,10 +168,10 @@ def _(program: str, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
 
 
 @functools.cache
-def _loaded(program: str) -> Program:
-    """Return the program that :meth:`Program.exported` wrote."""
+def _loaded(program: str) -> JaxProgram:
+    """Return the program that :meth:`JaxProgram.exported` wrote."""
     exported = jax.export.deserialize(bytearray(base64.b64decode(program)))
-    return Program(lambda _constants, *arrays: exported.call(*arrays))
+    return JaxProgram(lambda _constants, *arrays: exported.call(*arrays))
 
 
 def _without_data(shapes: list[Any], tensors: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -233,7 +235,7 @@ def _precision_of(tensors: Iterable[torch.Tensor]) -> contextlib.AbstractContext
 
 
 def _transfers_allowed() -> contextlib.AbstractContextManager[Any]:
-    """Return the context in which JAX takes what is none of its arrays, also where a transfer guard is set."""
+    """Return the context in which JAX takes arrays that are not its own, also where a transfer guard is set."""
     if jax.config.jax_transfer_guard_host_to_device in (None, "allow"):  # type: ignore[attr-defined]
         return contextlib.nullcontext()
     return jax.transfer_guard_host_to_device("allow")

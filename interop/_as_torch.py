@@ -1,7 +1,7 @@
 """JAX functions in PyTorch: :func:`as_torch`.
 
 A call sorts its arguments into tensors, constants (which JAX traces but nobody differentiates) and static
-values. Static values and structure pick a :class:`Program`, a JAX function of flat arrays, compiled once for
+values. Static values and structure pick a :class:`JaxProgram`, a JAX function of flat arrays, compiled once for
 each set of shapes and dtypes. A program's derivatives and its batched form are programs again, so that one
 ``torch.autograd.Function`` serves derivatives of every order and every transform of ``torch.func``.
 """
@@ -13,7 +13,6 @@ import itertools
 import operator
 import sys
 import types
-import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -22,15 +21,11 @@ import numpy as np
 import torch
 
 from ._arguments import STATIC, Layout, lay_out, static
-from ._programs import Program
+from ._handles import handle_of
+from ._jax_program import JaxProgram
 
 _TENSORS = "tensors"
 _CONSTANTS = "constants"
-
-# The functions that as_torch has returned, for _compiled to find by a number, which is what a graph can hold.
-bridges: weakref.WeakValueDictionary[int, "_Bridge"] = weakref.WeakValueDictionary()
-
-_handles = itertools.count()
 
 # In torch 2.11 Dynamo takes the question whether it exports for true, whatever it does.
 _EXPORT_IS_KNOWN = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 13)
@@ -42,8 +37,8 @@ def _keep_signature(function: Any) -> Any:
     return function
 
 
-class _Call(torch.autograd.Function):
-    """A program called from torch: ``_Call.apply(program, constants, *tensors)``.
+class _AutogradCall(torch.autograd.Function):
+    """A program called from torch: ``_AutogradCall.apply(program, constants, *tensors)``.
 
     What is saved for the backward pass is the inputs and nothing else; the compiled backward pass computes
     what else it needs from them.
@@ -51,7 +46,7 @@ class _Call(torch.autograd.Function):
 
     @staticmethod
     @_keep_signature
-    def forward(program: Program, constants: tuple[Any, ...], *tensors: torch.Tensor) -> tuple[Any, ...]:
+    def forward(program: JaxProgram, constants: tuple[Any, ...], *tensors: torch.Tensor) -> tuple[Any, ...]:
         return program(constants, tensors)
 
     @staticmethod
@@ -65,21 +60,23 @@ class _Call(torch.autograd.Function):
     def backward(ctx: Any, _structure: None, *cotangents: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         wanted = ctx.needs_input_grad[2:]
         cotangents = tuple(itertools.compress(cotangents, ctx.differentiable))
-        structure, *gradients = _Call.apply(ctx.program.vjp(wanted), ctx.constants, *ctx.saved_tensors, *cotangents)
+        structure, *gradients = _AutogradCall.apply(
+            ctx.program.vjp(wanted), ctx.constants, *ctx.saved_tensors, *cotangents
+        )
         return None, None, *_spread(jax.tree.unflatten(structure, gradients), wanted)
 
     @staticmethod
     def jvp(ctx: Any, _program: None, _constants: None, *tangents: torch.Tensor | None) -> tuple[Any, ...]:
         moving = tuple(tangent is not None for tangent in tangents)
         moved = itertools.compress(tangents, moving)
-        _, *out_tangents = _Call.apply(ctx.program.jvp(moving), ctx.constants, *ctx.saved_tensors, *moved)
+        _, *out_tangents = _AutogradCall.apply(ctx.program.jvp(moving), ctx.constants, *ctx.saved_tensors, *moved)
         return None, *_spread(out_tangents, ctx.differentiable)
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: tuple[Any, ...], program: Program, constants: tuple[Any, ...], *tensors: torch.Tensor
+        info: Any, in_dims: tuple[Any, ...], program: JaxProgram, constants: tuple[Any, ...], *tensors: torch.Tensor
     ) -> tuple[tuple[Any, ...], tuple[int | None, ...]]:
-        outputs = _Call.apply(program.vmap(in_dims[2:], int(info.batch_size)), constants, *tensors)
+        outputs = _AutogradCall.apply(program.vmap(in_dims[2:], int(info.batch_size)), constants, *tensors)
         return outputs, (None, *[0] * (len(outputs) - 1))
 
 
@@ -153,10 +150,10 @@ def as_torch(
             f"as_torch: fn must be a JAX function, got the torch module {type(fn).__name__}, which torch can call "
             "as it is; jaxact.interop.as_jax makes it a JAX function"
         )
-    return _Bridge(fn, _StaticArguments(fn, static_argnums, static_argnames))
+    return _TorchFunction(fn, _StaticArguments(fn, static_argnums, static_argnames))
 
 
-class _Bridge:
+class _TorchFunction:
     """What :func:`as_torch` returns: as a function, but that it can be pickled wherever ``fn`` can."""
 
     def __init__(self, fn: Callable[..., Any], declared: "_StaticArguments") -> None:
@@ -164,17 +161,16 @@ class _Bridge:
         self._fn = fn
         self._declared = declared
         self._program = functools.cache(self._program_of)
-        self._handle = next(_handles)
-        bridges[self._handle] = self
+        self._handle = handle_of(self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not torch.compiler.is_dynamo_compiling():
             return self.call(*args, **kwargs)
         if _EXPORT_IS_KNOWN and torch.compiler.is_exporting():
             raise TypeError("as_torch: torch.export cannot take a JAX function along, but with strict=False it can")
-        from . import _compiled
+        from . import _graph_call
 
-        return _compiled.call(self._handle, args, kwargs)
+        return _graph_call.call(self._handle, args, kwargs)
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """Call the JAX function, at once."""
@@ -184,20 +180,20 @@ class _Bridge:
             )
         layout, values = lay_out("as_torch", *self._declared.mark(args, kwargs), _kind)
         constants = tuple(values.get(_CONSTANTS, ()))
-        structure, *results = _Call.apply(self._program(layout), constants, *values.get(_TENSORS, ()))
+        structure, *results = _AutogradCall.apply(self._program(layout), constants, *values.get(_TENSORS, ()))
         return jax.tree.unflatten(structure, results)
 
-    def _program_of(self, layout: Layout) -> Program:
+    def _program_of(self, layout: Layout) -> JaxProgram:
         def flat(constants: Any, *tensors: jax.Array) -> Any:
             args, kwargs = layout.fill(tensors=tensors, constants=constants)
             return self._fn(*args, **kwargs)
 
-        return Program(flat)
+        return JaxProgram(flat)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
 
-    def __deepcopy__(self, memo: Any) -> "_Bridge":
+    def __deepcopy__(self, memo: Any) -> "_TorchFunction":
         return self
 
     def __reduce__(self) -> Any:

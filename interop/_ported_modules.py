@@ -1,6 +1,6 @@
 """What :func:`port` returns: jaxact's functions, called with the settings and weights of torch modules.
 
-Nothing here imports torch, so that a ported module is pickled, loaded and called where there is none.
+Nothing here imports torch, so that a ported module is pickled, loaded and called where torch is not installed.
 """
 
 import dataclasses
@@ -23,10 +23,10 @@ Parameters = dict[str, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
-class Call:
+class PortedModule:
     """One module as a function of its parameters and its inputs.
 
-    Equal modules make equal calls of one hash, so that ``jax.jit`` finds again what it compiled for the first.
+    Equal torch modules make equal ones of one hash, so that ``jax.jit`` finds again what it compiled for the first.
 
     Attributes:
         function: The function that computes it.
@@ -42,22 +42,22 @@ class Call:
 
 
 @dataclasses.dataclass(frozen=True)
-class Chain:
-    """An ``nn.Sequential``: calls of one input each, one after the other.
+class PortedSequential:
+    """An ``nn.Sequential``: modules of one input each, one after the other.
 
     Attributes:
-        calls: The calls, those of nested ones in line.
+        modules: The modules, those of nested ones in line.
     """
 
-    calls: tuple[Call, ...]
+    modules: tuple[PortedModule, ...]
 
     def __call__(self, parameters: Parameters, x: ArrayLike, /, *, key: jax.Array | None = None) -> jax.Array:
         y = jnp.asarray(operand("port", x))
-        for i, call in enumerate(self.calls):
-            if key is not None and call.function is rrelu:
-                y = call(parameters, y, key=jax.random.fold_in(key, i))
+        for i, module in enumerate(self.modules):
+            if key is not None and module.function is rrelu:
+                y = module(parameters, y, key=jax.random.fold_in(key, i))
             else:
-                y = call(parameters, y)
+                y = module(parameters, y)
         return y
 
 

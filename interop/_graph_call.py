@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import torch
 
-from .torch_bridge import bridges
+from ._handles import function_of
 
 # Public as torch.compiler.nonstrict_trace since torch 2.14; until then documented under torch._dynamo.
 if hasattr(torch.compiler, "nonstrict_trace"):
@@ -30,7 +30,7 @@ def call(handle: int, args: Any, kwargs: Any) -> Any:
 @torch.compiler.disable
 def _call(handle: int, args: Any, kwargs: Any) -> Any:
     args, kwargs = jax.tree.map(_concrete, (args, kwargs))
-    return bridges[handle].call(*args, **kwargs)
+    return function_of(handle).call(*args, **kwargs)
 
 
 def _concrete(leaf: Any) -> Any:

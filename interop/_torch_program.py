@@ -1,6 +1,6 @@
 """A torch function as an operation of JAX: the primitive ``torch_call``, and all that JAX asks of one.
 
-A :class:`Program` is a torch function of flat tensors; ``program(*arrays)`` runs it on the host. Its derivatives
+A :class:`TorchProgram` is a torch function of flat tensors; ``program(*arrays)`` runs it on the host. Its derivatives
 and its batched form are programs again, so that the rules below hold for derivatives of every order. Two programs
 derive from a program and the choice of some inputs and outputs: ``jvp`` takes tangents of those inputs to tangents of
 those outputs, ``vjp`` cotangents of those outputs to cotangents of those inputs. Both are linear in what they take,
@@ -31,8 +31,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxact._dtypes import fits
 
+from ._to_numpy import to_numpy
+from ._to_torch import to_torch
 from ._torch_private import is_watched
-from .tensors import to_numpy, to_torch
 
 Shapes = list[jax.ShapeDtypeStruct]
 Then = Callable[[list[torch.Tensor]], Any]
@@ -62,13 +63,13 @@ class Derivation:
         forward: Whether it takes tangents of the inputs to those of the outputs, or cotangents the other way.
     """
 
-    program: "Program"
+    program: "TorchProgram"
     moving: tuple[bool, ...]
     got: tuple[bool, ...]
     forward: bool
 
 
-class Program:
+class TorchProgram:
     """A torch function of flat tensors to a list of tensors.
 
     Every program that derives from it is made once, so that its compiled code is found again.
@@ -107,7 +108,7 @@ class Program:
         """Return the results, as an operation that JAX transforms."""
         return _torch_call.bind(*_varying_alike(arrays), program=self)
 
-    def _jvp(self, moving: tuple[bool, ...], got: tuple[bool, ...]) -> "Program":
+    def _jvp(self, moving: tuple[bool, ...], got: tuple[bool, ...]) -> "TorchProgram":
         """Return the program of (inputs, tangents of the moving inputs) to the tangents of the outputs got.
 
         The gradient is linear in the cotangents, wherever they are; its own gradient with respect to them is
@@ -126,9 +127,9 @@ class Program:
         def shapes_of(*values: jax.ShapeDtypeStruct) -> Shapes:
             return list(itertools.compress(self.shapes_of(*values[: len(moving)]), got))
 
-        return Program(f"jvp({self})", run, shapes_of, self.settings, Derivation(self, moving, got, forward=True))
+        return TorchProgram(f"jvp({self})", run, shapes_of, self.settings, Derivation(self, moving, got, forward=True))
 
-    def _vjp(self, moving: tuple[bool, ...], got: tuple[bool, ...]) -> "Program":
+    def _vjp(self, moving: tuple[bool, ...], got: tuple[bool, ...]) -> "TorchProgram":
         """Return the program of (inputs, cotangents of the outputs got) to the cotangents of the moving inputs."""
 
         def run(values: Sequence[torch.Tensor], then: Then) -> Any:
@@ -140,7 +141,7 @@ class Program:
         def shapes_of(*values: jax.ShapeDtypeStruct) -> Shapes:
             return list(itertools.compress(values, moving))
 
-        return Program(f"vjp({self})", run, shapes_of, self.settings, Derivation(self, moving, got, forward=False))
+        return TorchProgram(f"vjp({self})", run, shapes_of, self.settings, Derivation(self, moving, got, forward=False))
 
     def _run_in_a_graph(
         self,
@@ -159,7 +160,7 @@ class Program:
         moved = list(itertools.compress(inputs, moving))
         return self.run(clones, lambda outputs: then(moved, list(itertools.compress(outputs, got))))
 
-    def _vmap(self, mapped: tuple[bool, ...], size: int) -> "Program":
+    def _vmap(self, mapped: tuple[bool, ...], size: int) -> "TorchProgram":
         """Return the program over a batch of that size, which lies on the first axis of all outputs.
 
         Of the inputs it lies on the first axis of those mapped; a derivative maps all that :meth:`mapped_always`
@@ -183,7 +184,7 @@ class Program:
             ]
             return [jax.ShapeDtypeStruct((size, *shape.shape), shape.dtype) for shape in self.shapes_of(*one)]
 
-        return Program(f"vmap({self})", run, shapes_of, self.settings)
+        return TorchProgram(f"vmap({self})", run, shapes_of, self.settings)
 
     def mapped_always(self) -> Iterator[bool]:
         """Yield for each input whether it must be mapped in a batch: those that are differentiated must.
@@ -272,11 +273,11 @@ def _with_default_dtype(dtype: torch.dtype, fn: Callable[..., Any], *args: Any) 
             torch.set_default_dtype(before)
 
 
-def _on_host(program: Program, shapes: Shapes, *arrays: Any) -> list[np.ndarray]:
+def _on_host(program: TorchProgram, shapes: Shapes, *arrays: Any) -> list[np.ndarray]:
     return undisturbed(program.settings, _in_torch, program, shapes, arrays)
 
 
-def _in_torch(program: Program, shapes: Shapes, arrays: tuple[Any, ...]) -> list[np.ndarray]:
+def _in_torch(program: TorchProgram, shapes: Shapes, arrays: tuple[Any, ...]) -> list[np.ndarray]:
     """Run a program on NumPy arrays. They are copied, because torch functions may write into their arguments."""
     tensors = [to_torch(np.asarray(array), copy=True) for array in arrays]
     return program.run(
@@ -310,13 +311,13 @@ _torch_call.multiple_results = True
 
 
 @_torch_call.def_impl
-def _run_now(*arrays: jax.Array, program: Program) -> list[jax.Array]:
+def _run_now(*arrays: jax.Array, program: TorchProgram) -> list[jax.Array]:
     with jax.disable_jit(False):  # this is called where jit is disabled, and nowhere else
         return jax.jit(program)(*arrays)
 
 
 @_torch_call.def_abstract_eval
-def _abstract(*arrays: Any, program: Program) -> list[Any]:
+def _abstract(*arrays: Any, program: TorchProgram) -> list[Any]:
     if program.derivation is not None and not program.derivation.forward:
         # Gradients are like what they are gradients of, as JAX wants them to be, sharding and all.
         return [array.update(weak_type=False) for array in itertools.compress(arrays, program.derivation.moving)]
@@ -359,7 +360,7 @@ def _vary(array: jax.Array, axes: tuple[Any, ...]) -> jax.Array:
     return lax.pcast(array, axes, to="varying") if hasattr(lax, "pcast") else lax.pvary(array, axes)
 
 
-def _through_buffers(*arrays: jax.Array, program: Program) -> list[jax.Array]:
+def _through_buffers(*arrays: jax.Array, program: TorchProgram) -> list[jax.Array]:
     shapes = program.shapes_of(*map(shape_of, arrays))
 
     def into_buffers(_context: Any, results: list[Any], *buffers: Any) -> None:
@@ -369,7 +370,7 @@ def _through_buffers(*arrays: jax.Array, program: Program) -> list[jax.Array]:
     return buffer_callback(into_buffers, shapes)(*arrays)
 
 
-def _through_copies(*arrays: jax.Array, program: Program) -> list[jax.Array]:
+def _through_copies(*arrays: jax.Array, program: TorchProgram) -> list[jax.Array]:
     shapes = program.shapes_of(*map(shape_of, arrays))
     return jax.pure_callback(functools.partial(_on_host, program, shapes), shapes, *arrays)
 
@@ -378,7 +379,7 @@ mlir.register_lowering(_torch_call, mlir.lower_fun(_through_copies, multiple_res
 mlir.register_lowering(_torch_call, mlir.lower_fun(_through_buffers, multiple_results=True), platform="cpu")
 
 
-def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, program: Program) -> tuple[list[Any], list[Any]]:
+def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, program: TorchProgram) -> tuple[list[Any], list[Any]]:
     results = program(*primals)
     moving = tuple(type(tangent) is not ad.Zero for tangent in tangents)
     got = tuple(map(_is_inexact, results))
@@ -391,7 +392,7 @@ def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, program: Program) -
     ]
 
 
-def _transpose(cotangents: Sequence[Any], *args: Any, program: Program) -> list[Any]:
+def _transpose(cotangents: Sequence[Any], *args: Any, program: TorchProgram) -> list[Any]:
     """Transpose a derivative, in what it is linear in and JAX asks for.
 
     A torch gradient is the complex conjugate of JAX's.
@@ -415,7 +416,9 @@ def _among(chosen: Iterable[bool], kept: Iterable[bool]) -> tuple[bool, ...]:
     return tuple(here and next(keep) for here in chosen)
 
 
-def _batch(arrays: Sequence[Any], axes: Sequence[int | None], *, program: Program) -> tuple[list[jax.Array], list[int]]:
+def _batch(
+    arrays: Sequence[Any], axes: Sequence[int | None], *, program: TorchProgram
+) -> tuple[list[jax.Array], list[int]]:
     mapped = [axis is not None for axis in axes]
     size = next(array.shape[axis] for array, axis in zip(arrays, axes, strict=True) if axis is not None)
     arrays = [array if axis is None else jnp.moveaxis(array, axis, 0) for array, axis in zip(arrays, axes, strict=True)]

@@ -1,6 +1,6 @@
 """Torch functions in JAX: :func:`as_jax`.
 
-What a call's arguments and results are is decided here; ``_torch_call`` runs the function and differentiates it.
+What a call's arguments and results are is decided here; ``_torch_program`` runs the function and differentiates it.
 """
 
 import collections
@@ -20,8 +20,9 @@ import numpy as np
 import torch
 
 from ._arguments import STATIC, Layout, lay_out
-from ._named import is_named_result, named_tuple
-from ._torch_call import Program, Settings, Shapes, shape_of, undisturbed_thread
+from ._return_types import is_named_result, named_tuple
+from ._to_jax import to_jax
+from ._to_numpy import to_numpy
 from ._torch_private import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -29,7 +30,7 @@ from ._torch_private import (
     TorchDispatchMode,
     writes,
 )
-from .tensors import to_jax, to_numpy
+from ._torch_program import Settings, Shapes, TorchProgram, shape_of, undisturbed_thread
 
 _ARRAYS = "arrays"
 
@@ -125,14 +126,14 @@ def as_jax(
     settings = Settings(vmap_method == "batched", torch.get_default_dtype())
     if isinstance(fn, torch.nn.Module):
         return _module_as_jax(fn, result_shape_dtypes, settings)
-    return _bridge(fn, result_shape_dtypes, settings)
+    return _jax_function(fn, result_shape_dtypes, settings)
 
 
-class _Bridge:
+class _JaxFunction:
     """A torch function as a jitted JAX function, traced once for each layout and set of shapes and dtypes.
 
     What JAX traces is in a :class:`_Traced`, which does not know the jitted function: that JAX forgets what it has
-    compiled once nobody has the bridge.
+    compiled once nobody has the function.
 
     Attributes:
         fn: The torch function.
@@ -149,9 +150,9 @@ class _Bridge:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_dynamo_compiling():
-            from . import _uncompiled
+            from . import _graph_break
 
-            return _uncompiled.call(self._call, *args, **kwargs)
+            return _graph_break.call(self._call, *args, **kwargs)
         return self._call(*args, **kwargs)
 
     def _call(self, *args: Any, **kwargs: Any) -> Any:
@@ -166,15 +167,15 @@ class _Bridge:
     def __repr__(self) -> str:
         return f"as_jax({self.fn!r})"
 
-    # A bridge never changes, and to copy it is to trace again.
-    def __copy__(self) -> "_Bridge":
+    # It never changes, and to copy it is to trace again.
+    def __copy__(self) -> "_JaxFunction":
         return self
 
-    def __deepcopy__(self, memo: Any) -> "_Bridge":
+    def __deepcopy__(self, memo: Any) -> "_JaxFunction":
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _bridge, (self.fn, self.result_shape_dtypes, self.settings)
+        return _jax_function, (self.fn, self.result_shape_dtypes, self.settings)
 
 
 class _Traced:
@@ -193,7 +194,7 @@ class _Traced:
         structure, _ = self.results_of(layout, tuple(map(shape_of, arrays)))
         return jax.tree.unflatten(structure, self.program(layout)(*arrays))
 
-    def _program(self, layout: Layout) -> Program:
+    def _program(self, layout: Layout) -> TorchProgram:
         def shapes_of(*shapes: jax.ShapeDtypeStruct) -> Shapes:
             results = self.results_of(layout, shapes)[1]
             return [jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(dtype)) for shape, dtype in results]
@@ -203,7 +204,7 @@ class _Traced:
         def run(tensors: Sequence[torch.Tensor], then: Callable[[list[torch.Tensor]], Any]) -> Any:
             return self._run_in_torch(layout, tensors, lambda result: then(_tensors_of(result)[1]))
 
-        return Program(name, run, shapes_of, self.settings)
+        return TorchProgram(name, run, shapes_of, self.settings)
 
     def _results_of(self, layout: Layout, shapes: tuple[jax.ShapeDtypeStruct, ...]) -> tuple[Any, list[Any]]:
         """Return the structure of the result, and shape and dtype of each leaf."""
@@ -297,15 +298,15 @@ def _module_as_jax(module: torch.nn.Module, result_shape_dtypes: Any, settings: 
     with torch.inference_mode(False):  # a copy made in that mode could not be differentiated
         of_module = _OfModule(copy.deepcopy(module).cpu())
     trainable = {name: value for name, value in of_module.module.named_parameters() if name in of_module.names}
-    return jax.tree_util.Partial(_bridge(of_module, result_shape_dtypes, settings), to_jax(trainable))
+    return jax.tree_util.Partial(_jax_function(of_module, result_shape_dtypes, settings), to_jax(trainable))
 
 
-# The bridges in use, by what they compute, so that what was traced and compiled for one serves the next.
-_bridges: weakref.WeakValueDictionary[Any, _Bridge] = weakref.WeakValueDictionary()
+# The functions in use, by what they compute, so that what was traced and compiled for one serves the next.
+_in_use: weakref.WeakValueDictionary[Any, _JaxFunction] = weakref.WeakValueDictionary()
 
 
-def _bridge(fn: Any, result_shape_dtypes: Any, settings: Settings) -> _Bridge:
-    """Return the bridge of a function: the one in use where that is known to be equal, else a new one."""
+def _jax_function(fn: Any, result_shape_dtypes: Any, settings: Settings) -> _JaxFunction:
+    """Return the JAX function of a torch function: one in use that is known to be equal, or a new one."""
     shapes, structure = jax.tree.flatten(result_shape_dtypes)
     for shape in shapes:
         if not (hasattr(shape, "shape") and hasattr(shape, "dtype")):
@@ -314,9 +315,9 @@ def _bridge(fn: Any, result_shape_dtypes: Any, settings: Settings) -> _Bridge:
                 f"{shape!r} in it"
             )
     same = (structure, tuple((tuple(shape.shape), jnp.dtype(shape.dtype)) for shape in shapes), settings)
-    # A bridge holds its function, whose id is no other's as long as there is the bridge.
+    # A JAX function holds its torch function, whose id is no other's as long as it does.
     key = (_module_key(fn) if isinstance(fn, _OfModule) else id(fn), same)
-    return _bridges.get(key) or _bridges.setdefault(key, _Bridge(fn, result_shape_dtypes, settings))
+    return _in_use.get(key) or _in_use.setdefault(key, _JaxFunction(fn, result_shape_dtypes, settings))
 
 
 class _UnknownError(Exception):

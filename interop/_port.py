@@ -3,31 +3,30 @@
 import inspect
 import numbers
 from collections.abc import Callable, Iterator
+from pkgutil import resolve_name
 from typing import Any
 
 import jax
 from torch import nn
 
-from jaxact import adaptive_log_softmax_with_loss, hardtanh
-from jaxact.catalog import CATALOG
+from jaxact.catalog import CATALOG, Activation
 
 from ._arguments import STATIC, lay_out
-from ._ported import Call, Chain, attention
-from .parity import resolve
-from .tensors import to_jax
+from ._ported_modules import PortedModule, PortedSequential, attention
+from ._to_jax import to_jax
 
-# What computes each class.
-_FUNCTIONS: dict[type[nn.Module], Callable[..., Any]] = {
-    resolve(row.torch_module): row.function for row in CATALOG if row.torch_module
-} | {
-    nn.ReLU6: hardtanh,  # as in torch, where its bounds are attributes
-    nn.AdaptiveLogSoftmaxWithLoss: adaptive_log_softmax_with_loss,
+# The row of each class whose forward method jaxact has.
+_ROWS: dict[type[nn.Module], Activation] = {
+    resolve_name(row.torch_module): row for row in CATALOG if row.torch_module and row.torch_method == "forward"
+}
+# What computes each class. A ReLU6 is a Hardtanh in torch, whose bounds are attributes that may be set.
+_FUNCTIONS: dict[type[nn.Module], Callable[..., Any]] = {cls: row.function for cls, row in _ROWS.items()} | {
+    nn.ReLU6: _ROWS[nn.Hardtanh].function,
     nn.MultiheadAttention: attention,
 }
 _CONTAINERS = (nn.Sequential, nn.Identity)
-_OF_SEVERAL_INPUTS = (nn.AdaptiveLogSoftmaxWithLoss, nn.MultiheadAttention)
-# What these two are made of.
-_PARTS = (nn.Linear, nn.modules.linear.NonDynamicallyQuantizableLinear, nn.ModuleList, nn.Sequential)
+_OF_SEVERAL_INPUTS = tuple(cls for cls, row in _ROWS.items() if row.inputs > 1)
+_PARTS = tuple(resolve_name(part) for row in _ROWS.values() for part in row.torch_parts)
 # Private names, because torch does not say publicly which hooks a module has.
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
@@ -89,19 +88,19 @@ def port(module: nn.Module) -> jax.tree_util.Partial:
             "torch.nn.functional have the same names in jaxact"
         )
     parameters = dict(module.named_parameters())  # one that occurs twice goes by its first name
-    calls = tuple(_calls(module, "", {id(parameter): name for name, parameter in parameters.items()}))
-    used = {name for call in calls for name in call.fixed.leaves if isinstance(name, str)}
+    ported = tuple(_ported(module, "", {id(parameter): name for name, parameter in parameters.items()}))
+    used = {name for one in ported for name in one.fixed.leaves if isinstance(name, str)}
     if unused := sorted(parameters.keys() - used):
         raise ValueError(
             f"port: torch's modules have no parameters {', '.join(unused)}, and what they are for is not known; remove "
             "them, or use jaxact.interop.as_jax"
         )
-    function = Chain(calls) if type(module) in _CONTAINERS else calls[0]
+    function = PortedSequential(ported) if type(module) in _CONTAINERS else ported[0]
     return jax.tree_util.Partial(function, to_jax(parameters, copy=True))
 
 
-def _calls(module: nn.Module, path: str, names: dict[int, str]) -> Iterator[Call]:
-    """Yield the calls that compute a module, in their order.
+def _ported(module: nn.Module, path: str, names: dict[int, str]) -> Iterator[PortedModule]:
+    """Yield what computes a module, a part at a time, in their order.
 
     Args:
         module: The module.
@@ -117,7 +116,7 @@ def _calls(module: nn.Module, path: str, names: dict[int, str]) -> Iterator[Call
                 raise TypeError(
                     f"port: {where} passes one input, and {type(child).__name__} takes several; port it alone"
                 )
-            yield from _calls(child, f"{path}.{name}" if path else name, names)
+            yield from _ported(child, f"{path}.{name}" if path else name, names)
         return
     for part_path, part in module.named_modules(prefix=path):
         part_where = _where(part, part_path)
@@ -136,7 +135,7 @@ def _calls(module: nn.Module, path: str, names: dict[int, str]) -> Iterator[Call
         )
 
     layout, _ = lay_out("port", (), _fixed(module, where), kind)
-    yield Call(_FUNCTIONS[type(module)], layout)
+    yield PortedModule(_FUNCTIONS[type(module)], layout)
 
 
 def _fixed(module: nn.Module, where: str) -> dict[str, Any]:
