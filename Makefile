@@ -13,7 +13,7 @@ export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/build/compiled
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
 export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES := -1
 
-SOURCES := $(shell find jaxact interop -name '*.py')
+SOURCES := $(shell find jaxact interop benchmarks/bench -name '*.py')
 
 .PHONY: check test lint types test-checkout test-wheel test-oldest test-newest docs accuracy bench conformance clean
 
@@ -26,9 +26,9 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# mypy looks for jaxact.interop inside jaxact: it is given the two folders as they are installed.
+# mypy looks for jaxact.bench and jaxact.interop inside jaxact: it is given the folders as they are installed.
 types: .venv/installed
-	rm -rf build/types && mkdir -p build/types && cp -r jaxact build/types/ && cp -r interop build/types/jaxact/
+	rm -rf build/types && mkdir -p build/types && cp -r jaxact build/types/ && cp -r interop benchmarks/bench build/types/jaxact/
 	$(BIN)/mypy build/types/jaxact
 
 test-checkout: .venv/installed  ## the same tests on the checkout, without a wheel

@@ -17,8 +17,8 @@ import torch
 from reference import CASES, GENERAL, ORDERS, WINDOW_ERROR, WINDOW_ERROR_64, Case, is_kept, is_normal, ulp
 
 import jaxact
+from jaxact.bench.jax_nn import JAX_NN
 from jaxact.interop import to_numpy, to_torch
-from jaxact.interop.speed import JAX_NN
 
 Floats = np.ndarray[Any, Any]
 Results = dict[str, Floats]

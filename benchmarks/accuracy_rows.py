@@ -18,8 +18,8 @@ from mpmath import fsum, mp
 from reference import BOUNDS, ORDERS, is_normal, ulp
 
 import jaxact
+from jaxact.bench.jax_nn import JAX_NN
 from jaxact.interop import to_numpy, to_torch
-from jaxact.interop.speed import JAX_NN
 
 FUNCTIONS = ("softmax", "softmin", "log_softmax")
 DTYPES = ("float32", "bfloat16", "float16", "float64")

@@ -17,8 +17,8 @@ import torch
 from reference import BOUNDS, SUBNORMAL_BOUND, ulp
 
 import jaxact
+from jaxact.bench.jax_nn import JAX_NN
 from jaxact.interop import to_numpy
-from jaxact.interop.speed import JAX_NN
 
 Array = np.ndarray[Any, Any]
 ORDINALS = ("value", "derivative", "second derivative")

@@ -2,7 +2,7 @@
 
 ``python benchmarks/speed.py`` runs ``jaxact bench``, to which it hands its options on, writes what that found to
 ``benchmarks/results/speed.json``, and makes ``docs/speed.md`` and its plot from it. ``--report`` only makes these.
-The measuring is :mod:`jaxact.interop.speed`'s.
+The measuring is :mod:`jaxact.bench`'s.
 """
 
 import json
@@ -18,20 +18,20 @@ import typer
 from matplotlib.figure import Figure
 from reference import BOUNDS, ORDERS
 
-from jaxact.interop.bench import ENVIRONMENT, Tables, kernel_tables, number, other_tables
-from jaxact.interop.speed import (
+from jaxact.bench.command import ENVIRONMENT
+from jaxact.bench.memory import MLP_BATCH, MLP_DEPTH
+from jaxact.bench.results import (
     CALL_BOUND,
     CONVERSION_BOUND,
     COPY_BOUND,
     IMPORT_BOUND,
-    MLP_BATCH,
-    MLP_DEPTH,
     NOISE,
     PEERS,
-    ROW,
     Miss,
     Results,
 )
+from jaxact.bench.tables import Tables, kernel_tables, number, other_tables
+from jaxact.bench.workloads import ROW
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "benchmarks" / "results" / "speed.json"
@@ -207,7 +207,7 @@ def main(
     """Measure with jaxact bench, whose options are taken, and write the data, the page and the plot."""
     if not only_report:
         # A process of its own: what it measures should find no other library's threads.
-        command = [sys.executable, "-m", "jaxact.interop.bench", "--output", str(DATA), *context.args]
+        command = [sys.executable, "-m", "jaxact.bench", "--output", str(DATA), *context.args]
         if status := subprocess.run(command).returncode:
             raise typer.Exit(status)
     write()

@@ -1,6 +1,7 @@
 """The command line: ``jaxact check``, ``jaxact table`` and ``jaxact bench``."""
 
 import json
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,8 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from jaxact import __version__
+from jaxact.bench.command import bench
 from jaxact.catalog import CATALOG, SAMPLES
-from jaxact.interop.bench import bench
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -90,10 +91,9 @@ def _console() -> Console:
 
 def _print_check(outcomes: "list[Outcome]") -> None:
     import jax
-    import torch
 
     printed = Table(
-        title=f"jaxact {__version__} on JAX {jax.__version__} against PyTorch {torch.__version__}",
+        title=f"jaxact {__version__} on JAX {jax.__version__} against PyTorch {version('torch')}",
         caption="gradient: of sum(c * output), c = 1, 2, ..., n. ULP: largest distance, in units in the last place "
         "(softmax's gradient: of the terms c that it subtracts from each other)",
         box=SIMPLE_HEAD,

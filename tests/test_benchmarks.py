@@ -16,24 +16,27 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from jaxact.bench import kernels, memory, timing
+from jaxact.bench.command import ENVIRONMENT, bench, restart_in_environment
+from jaxact.bench.jax_nn import JAX_NN
+from jaxact.bench.results import DIRECTIONS, Conversion, EagerCall, Imports, Kernel, Results, Temporaries
+from jaxact.bench.workloads import APART, ROW, SHAPES, Workload, normal, workloads
 from jaxact.catalog import BY_NAME
-from jaxact.interop import bench, speed, to_numpy, to_torch
+from jaxact.interop import to_numpy, to_torch
 
-GOOD = speed.Results(
+GOOD = Results(
     date="2026-01-01",
     versions={"jaxact": "1"},
     device="cpu",
     cpus=2,
     rounds=5,
     kernels=[
-        speed.Kernel(
-            "relu", "forward", "float32", 2048, {"floor": 2.0, "jaxact": 2.1, "jax.nn": 3.0, "torch": 1.0}, 1.0
-        )
+        Kernel("relu", "forward", "float32", 2048, {"floor": 2.0, "jaxact": 2.1, "jax.nn": 3.0, "torch": 1.0}, 1.0)
     ],
-    calls=[speed.Call("relu", {"floor": 4.0, "jaxact": 5.0})],
-    imports=speed.Imports(jax=1.0, jaxact=0.01),
-    temporaries=[speed.Temporaries("relu", {"jaxact": 10, "jax.nn": 10})],
-    conversions=[speed.Conversion("JAX to torch", {"jaxact": 5.0, "native": 4.0}, bounded=True)],
+    calls=[EagerCall("relu", {"floor": 4.0, "jaxact": 5.0})],
+    imports=Imports(jax=1.0, jaxact=0.01),
+    temporaries=[Temporaries("relu", {"jaxact": 10, "jax.nn": 10})],
+    conversions=[Conversion("JAX to torch", {"jaxact": 5.0, "native": 4.0}, bounded=True)],
 )
 
 
@@ -46,11 +49,11 @@ def slower(kernel, **milliseconds):
 MISSED = {
     "kernel": slower(GOOD.kernels[0], jaxact=3.5),
     "bandwidth": slower(GOOD.kernels[0], copy=1.5),
-    "call": dataclasses.replace(GOOD, calls=[speed.Call("relu", {"floor": 4.0, "jaxact": 6.1})]),
-    "import": dataclasses.replace(GOOD, imports=speed.Imports(jax=1.0, jaxact=0.06)),
-    "memory": dataclasses.replace(GOOD, temporaries=[speed.Temporaries("relu", {"jaxact": 11, "jax.nn": 10})]),
+    "call": dataclasses.replace(GOOD, calls=[EagerCall("relu", {"floor": 4.0, "jaxact": 6.1})]),
+    "import": dataclasses.replace(GOOD, imports=Imports(jax=1.0, jaxact=0.06)),
+    "memory": dataclasses.replace(GOOD, temporaries=[Temporaries("relu", {"jaxact": 11, "jax.nn": 10})]),
     "conversion": dataclasses.replace(
-        GOOD, conversions=[speed.Conversion("JAX to torch", {"jaxact": 8.0, "native": 4.0}, bounded=True)]
+        GOOD, conversions=[Conversion("JAX to torch", {"jaxact": 8.0, "native": 4.0}, bounded=True)]
     ),
 }
 
@@ -58,7 +61,7 @@ MISSED = {
 @pytest.fixture
 def environment(monkeypatch):
     """Run the test as under the environment of the benchmark, so that the command does not start anew."""
-    for name, value in bench.ENVIRONMENT.items():
+    for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
 
 
@@ -66,46 +69,46 @@ def environment(monkeypatch):
 
 
 def test_every_function_is_measured_or_named_as_left_out():
-    measured = {case.function for case in speed.CASES.values()}
-    assert measured | speed.APART == BY_NAME.keys()
-    assert not measured & speed.APART
-    assert speed.JAX_NN.keys() <= measured
+    measured = {workload.function for workload in workloads().values()}
+    assert measured | APART == BY_NAME.keys()
+    assert not measured & APART
+    assert JAX_NN.keys() <= measured
 
 
-@pytest.mark.parametrize("name", sorted(speed.CASES.keys() - {"gumbel_softmax"}))
+@pytest.mark.parametrize("name", sorted(workloads().keys() - {"gumbel_softmax"}))
 def test_all_contenders_compute_the_same_function(name):
-    case = speed.CASES[name]
-    x = speed.normal(speed.ROW, "float32", 0).reshape(case.shape(speed.ROW))
+    workload = workloads()[name]
+    x = normal(ROW, "float32", 0).reshape(workload.shape(ROW))
     tensor = to_torch(x)
-    expected = np.asarray(case.jaxact(x))
+    expected = np.asarray(workload.jaxact(x))
     # jax.nn's errors are of a few ULPs, of values up to 12.
-    np.testing.assert_allclose(to_numpy(case.torch(tensor)(tensor)), expected, rtol=1e-5, atol=1e-5)
-    if case.function in speed.JAX_NN:
-        np.testing.assert_allclose(case.jax_nn(x), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(to_numpy(workload.torch(tensor)(tensor)), expected, rtol=1e-5, atol=1e-5)
+    if workload.function in JAX_NN:
+        np.testing.assert_allclose(workload.jax_nn(x), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("direction", speed.DIRECTIONS)
+@pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("name", ["gelu", "glu", "prelu", "gumbel_softmax"])
 def test_a_kernel_is_timed_for_every_contender(name, direction):
-    case = speed.CASES[name]
-    kernel = speed.kernel(case, direction, "bfloat16", 2 * speed.ROW, rounds=2, compiled=False)
-    peers = {"torch", "jax.nn"} if case.function in speed.JAX_NN else {"torch"}
+    workload = workloads()[name]
+    kernel = kernels.kernel(workload, direction, "bfloat16", 2 * ROW, rounds=2, compiled=False)
+    peers = {"torch", "jax.nn"} if workload.function in JAX_NN else {"torch"}
     assert kernel.milliseconds.keys() == {"jaxact", "floor"} | peers
     assert all(milliseconds > 0 for milliseconds in kernel.milliseconds.values())
     assert kernel.traffic == (0.75 if name == "glu" else 1.0) * (1 if direction == "forward" else 2)
 
 
-@pytest.mark.parametrize("size", [speed.ROW, 3 * speed.ROW, 2**17, 3 * 2**17, 2**22])
-@pytest.mark.parametrize("name", ["relu", *speed.SHAPES])
+@pytest.mark.parametrize("size", [ROW, 3 * ROW, 2**17, 3 * 2**17, 2**22])
+@pytest.mark.parametrize("name", ["relu", *SHAPES])
 def test_every_multiple_of_a_row_has_a_shape(name, size):
-    shape = speed.CASES[name].shape(size)
+    shape = workloads()[name].shape(size)
     assert size % -np.prod(shape) == 0
     assert size / -np.prod(shape) >= 1
 
 
 def test_with_backward_gives_output_and_gradient():
     x, cotangent = jnp.array([-1.0, 2.0]), jnp.array([3.0, 5.0])
-    y, gradient = speed.with_backward(jnp.square)(x, cotangent)
+    y, gradient = kernels.with_backward(jnp.square)(x, cotangent)
     np.testing.assert_array_equal(y, [1.0, 4.0])
     np.testing.assert_array_equal(gradient, [-6.0, 20.0])
 
@@ -119,7 +122,7 @@ def test_a_compiler_that_fails_is_left_out_with_a_warning(monkeypatch):
 
     monkeypatch.setattr("torch.compile", fail)
     with pytest.warns(UserWarning, match=r"torch\.compile of relu failed and is left out: no C\+\+ compiler"):
-        kernel = speed.kernel(speed.CASES["relu"], "forward", "float32", speed.ROW, rounds=1, compiled=True)
+        kernel = kernels.kernel(workloads()["relu"], "forward", "float32", ROW, rounds=1, compiled=True)
     assert "torch.compile" not in kernel.milliseconds
 
 
@@ -133,16 +136,16 @@ def test_medians_tell_a_slow_contender_from_a_fast_one():
 
         return run
 
-    medians = speed.interleaved({"fast": contender("fast", 0.0), "slow": contender("slow", 0.002)}, 3, calls=2)
+    medians = timing.interleaved({"fast": contender("fast", 0.0), "slow": contender("slow", 0.002)}, 3, calls=2)
     assert counts == {"fast": 8, "slow": 8}  # once to warm up
     assert medians["slow"] >= 0.002 > medians["fast"]
 
 
 def test_what_takes_long_is_measured_less_often(monkeypatch):
-    monkeypatch.setattr(speed, "PATIENCE", 0.0)
+    monkeypatch.setattr(timing, "PATIENCE", 0.0)
     calls = []
-    speed.interleaved({"only": calls.append}, rounds=10 * speed.FEWEST_ROUNDS)
-    assert len(calls) == speed.FEWEST_ROUNDS + 1
+    timing.interleaved({"only": calls.append}, rounds=10 * timing.FEWEST_ROUNDS)
+    assert len(calls) == timing.FEWEST_ROUNDS + 1
 
 
 def test_the_memory_of_a_wasteful_gradient_is_larger():
@@ -152,13 +155,13 @@ def test_the_memory_of_a_wasteful_gradient_is_larger():
 
     wasteful.defvjp(lambda x: (jnp.tanh(x), (x, jnp.sin(x), jnp.exp(x))), lambda kept, c: (c * sum(kept),))
 
-    class Wasteful(speed.Case):
+    class Wasteful(Workload):
         def jaxact(self, x):
             return wasteful(x)
 
-    memory = speed.temporaries(Wasteful("tanh", "tanh", {}))
-    assert memory.bound_ratio > 1.5
-    assert speed.temporaries(speed.CASES["tanh"]).bytes["jax.nn"] == memory.bytes["jax.nn"]
+    found = memory.temporaries(Wasteful("tanh", "tanh", {}))
+    assert found.bound_ratio > 1.5
+    assert memory.temporaries(workloads()["tanh"]).bytes["jax.nn"] == found.bytes["jax.nn"]
 
 
 # How it is judged
@@ -175,7 +178,7 @@ def test_the_memory_of_a_wasteful_gradient_is_larger():
 )
 def test_ratios_are_to_the_fastest_or_the_floor(jaxact, floor, jax_nn, torch, bound, aim):
     times = {"jaxact": jaxact, "floor": floor, "jax.nn": jax_nn, "torch": torch}
-    kernel = speed.Kernel("relu", "forward", "float32", 1024, {k: v for k, v in times.items() if v is not None}, 1.0)
+    kernel = Kernel("relu", "forward", "float32", 1024, {k: v for k, v in times.items() if v is not None}, 1.0)
     assert kernel.bound_ratio() == bound
     assert kernel.aim_ratio == aim
     assert kernel.bound_ratio(["torch"]) == aim
@@ -211,7 +214,7 @@ def test_results_survive_json():
     results = MISSED["kernel"]
     data = json.loads(json.dumps(results.to_json()))
     assert len(data["misses"]) == 1
-    assert speed.Results.from_json(data) == results
+    assert Results.from_json(data) == results
 
 
 def test_the_page_names_what_is_missed_and_why(monkeypatch):
@@ -242,13 +245,13 @@ def test_the_plot_has_a_point_for_each_contender(monkeypatch):
 def test_the_command_starts_anew_unless_the_environment_is_set(monkeypatch, environment):
     started = []
     monkeypatch.setattr(os, "execve", lambda *arguments: started.append(arguments))
-    bench.restart_in_environment()
+    restart_in_environment()
     assert started == []
     monkeypatch.delenv("MALLOC_ARENA_MAX")
-    bench.restart_in_environment()
+    restart_in_environment()
     ((program, arguments, variables),) = started
     assert program == arguments[0] == sys.executable
-    assert bench.ENVIRONMENT.items() <= variables.items()
+    assert ENVIRONMENT.items() <= variables.items()
 
 
 @pytest.mark.parametrize(
@@ -262,7 +265,7 @@ def test_the_command_starts_anew_unless_the_environment_is_set(monkeypatch, envi
 )
 def test_a_wrong_option_is_refused(environment, options, message):
     app = typer.Typer()
-    app.command()(bench.bench)
+    app.command()(bench)
     result = CliRunner().invoke(app, options, env={"COLUMNS": "200"})
     assert result.exit_code == 2
     assert message in result.output
@@ -271,13 +274,13 @@ def test_a_wrong_option_is_refused(environment, options, message):
 def test_the_command_measures_and_prints_json(tmp_path):
     options = ["--quick", "--functions", "relu", "--dtypes", "float32", "--sizes", "1024", "--json"]
     output = tmp_path / "new" / "speed.json"
-    command = [sys.executable, "-m", "jaxact.interop.bench", *options, "--output", str(output)]
+    command = [sys.executable, "-m", "jaxact.bench", *options, "--output", str(output)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     printed = json.loads(done.stdout)
     assert printed == json.loads(output.read_text())
-    results = speed.Results.from_json(printed)
+    results = Results.from_json(printed)
     assert [(k.function, k.direction, k.dtype, k.size) for k in results.kernels] == [
-        ("relu", direction, "float32", 1024) for direction in speed.DIRECTIONS
+        ("relu", direction, "float32", 1024) for direction in DIRECTIONS
     ]
     assert [c.function for c in results.calls] == [t.function for t in results.temporaries] == ["relu"]
     assert results.conversions

@@ -1,9 +1,16 @@
 """Imports: the core loads JAX and NumPy and nothing that an extra brings, and does no work."""
 
+import ast
+import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import jaxact
+import jaxact.bench
+import jaxact.interop
 
 EXTRAS = ("torch", "rich", "typer", "matplotlib", "mpmath", "scipy.special")
 
@@ -21,9 +28,9 @@ def loaded(statement, extras=EXTRAS):
     return done.stdout.split()
 
 
-@pytest.mark.parametrize("statement", ["import jaxact", "import jaxact, jaxact.catalog", "import jaxact.interop"])
-def test_nothing_of_an_extra_is_loaded(statement):
-    assert set(loaded(statement)) <= set(loaded("import jax, numpy"))
+@pytest.mark.parametrize("module", ["jaxact", "jaxact.catalog", "jaxact.interop", "jaxact.bench"])
+def test_nothing_of_an_extra_is_loaded(module):
+    assert set(loaded(f"import {module}")) <= set(loaded("import jax, numpy"))
 
 
 def test_a_use_of_the_core_loads_no_torch():
@@ -34,19 +41,48 @@ def test_the_check_can_fail():
     assert loaded("import jaxact, torch", ("torch",)) == ["torch"]
 
 
-def test_importing_compiles_and_computes_nothing():
-    program = (
-        "import jax, logging, sys\n"
-        "logging.getLogger('jax').addHandler(logging.StreamHandler(sys.stdout))\n"
-        "jax.config.update('jax_log_compiles', True)\n"
-        "import jaxact\n"
-    )
-    idle = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "Compiling" not in idle.stdout
-    busy = subprocess.run(
-        [sys.executable, "-c", program + "jaxact.relu(1.0)"], capture_output=True, text=True, check=True
-    )
-    assert "Compiling" in busy.stdout
+LOGGED = """
+import jax, logging, sys
+logging.getLogger("jax").addHandler(logging.StreamHandler(sys.stdout))
+jax.config.update("jax_log_compiles", True)
+import {modules}
+"""
+
+
+def logged(modules, then=""):
+    """Return what JAX logs of the programs that it compiles, in a fresh process that imports the modules."""
+    program = LOGGED.format(modules=modules) + then
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+
+
+BENCH = ", ".join(f"jaxact.bench.{module.name}" for module in pkgutil.iter_modules(jaxact.bench.__path__))
+
+
+@pytest.mark.parametrize("modules", ["jaxact, jaxact.catalog, jaxact.interop", BENCH], ids=["jaxact", "jaxact.bench"])
+def test_importing_compiles_and_computes_nothing(modules):
+    assert "Compiling" not in logged(modules)
+
+
+@pytest.mark.parametrize("work", ["jaxact.relu(1.0)", "jax.random.key(0)"])
+def test_work_would_be_seen(work):
+    assert "Compiling" in logged("jaxact", work)
+
+
+def imported(path):
+    """Return the packages that a file imports anywhere, by their top-level names."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level]
+    return {name.partition(".")[0] for name in names}
+
+
+def test_only_interop_and_bench_import_torch():
+    root = Path(jaxact.__file__).parent
+    core = [path for path in root.rglob("*.py") if path.relative_to(root).parts[0] not in ("interop", "bench")]
+    assert root / "cli.py" in core
+    assert [path for path in core if "torch" in imported(path)] == []
+    for package in (jaxact.interop, jaxact.bench):
+        assert any("torch" in imported(path) for path in Path(package.__path__[0]).glob("*.py"))
 
 
 WITHOUT_TORCH = """
