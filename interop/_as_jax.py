@@ -3,12 +3,9 @@
 What a call's arguments and results are is decided here; ``_torch_program`` runs the function and differentiates it.
 """
 
-import collections
 import copy
 import dataclasses
 import functools
-import hashlib
-import threading
 import types
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,15 +19,15 @@ import torch
 from ._arguments import STATIC, Layout, lay_out
 from ._return_types import is_named_result, named_tuple
 from ._to_jax import to_jax
-from ._to_numpy import to_numpy
+from ._torch_modes import undisturbed_thread
+from ._torch_module import ModuleFunction, module_key
 from ._torch_private import (
     DataDependentOutputException,
     DynamicOutputShapeException,
     FakeTensorMode,
     TorchDispatchMode,
-    writes,
 )
-from ._torch_program import Settings, Shapes, TorchProgram, shape_of, undisturbed_thread
+from ._torch_program import Settings, Shapes, TorchProgram, shape_of
 
 _ARRAYS = "arrays"
 
@@ -212,7 +209,7 @@ class _Traced:
             leaves, structure = jax.tree.flatten(self.result_shape_dtypes)
             return structure, [(leaf.shape, jnp.dtype(leaf.dtype)) for leaf in leaves]
         fn = functools.partial(self._run_in_torch, layout)
-        return undisturbed_thread(self.settings, _shapes_without_data, fn, shapes)
+        return undisturbed_thread(self.settings.default_dtype, _shapes_without_data, fn, shapes)
 
     def _run_in_torch(self, layout: Layout, tensors: Sequence[torch.Tensor], then: Callable[[Any], Any]) -> Any:
         """Call the function on tensors, and return what ``then`` makes of the result.
@@ -236,67 +233,15 @@ class _Traced:
 
     def _call(self, layout: Layout, tensors: Iterable[torch.Tensor], then: Callable[[Any], Any]) -> Any:
         args, kwargs = layout.fill(arrays=tensors)
-        if isinstance(self.fn, _OfModule):
+        if isinstance(self.fn, ModuleFunction):
             return self.fn.call(then, *args, **kwargs)
         return then(self.fn(*args, **kwargs))
-
-
-class _OfModule:
-    """A module as a function of its trainable parameters, by name, and its arguments.
-
-    Attributes:
-        module: The module; nobody else has it.
-        names: The names of the trainable parameters.
-    """
-
-    def __init__(self, module: torch.nn.Module) -> None:
-        self.__name__ = self.__qualname__ = type(module).__name__
-        self.__doc__ = type(module).__doc__
-        self.module = module
-        self.within = _Within(module)
-        self.names = frozenset(name for name, value in module.named_parameters() if value.requires_grad)
-        # The module holds the parameters while it runs, and so can run in one thread only.
-        self.lock = threading.RLock()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _OfModule, (self.module,)
-
-    def __repr__(self) -> str:
-        return self.__name__
-
-    def call(self, then: Callable[[Any], Any], parameters: dict[str, torch.Tensor], *args: Any, **kwargs: Any) -> Any:
-        """Return what ``then`` makes of the module's result, while the module holds these parameters."""
-        # Copies, so that a module that writes into its buffers is noticed, and this one stays as it is.
-        buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
-
-        def check(result: Any) -> Any:
-            if changed := [name for name, buffer in buffers.items() if writes(buffer) > 0]:
-                raise ValueError(
-                    f"as_jax: {self.__name__} updates its buffers {', '.join(changed)} when it is called, which a "
-                    "JAX function cannot; call module.eval() first"
-                )
-            return then(result)
-
-        held = {f"module.{name}": value for name, value in {**parameters, **buffers}.items()}
-        with self.lock:
-            return torch.func.functional_call(self.within, held, (check, args, kwargs))
-
-
-class _Within(torch.nn.Module):
-    """A module that has its parameters while something is made of its result, too."""
-
-    def __init__(self, module: torch.nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, then: Callable[[Any], Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return then(self.module(*args, **kwargs))
 
 
 def _module_as_jax(module: torch.nn.Module, result_shape_dtypes: Any, settings: Settings) -> jax.tree_util.Partial:
     """Return a copy of ``module`` as a function of its trainable parameters, with their values bound."""
     with torch.inference_mode(False):  # a copy made in that mode could not be differentiated
-        of_module = _OfModule(copy.deepcopy(module).cpu())
+        of_module = ModuleFunction(copy.deepcopy(module).cpu())
     trainable = {name: value for name, value in of_module.module.named_parameters() if name in of_module.names}
     return jax.tree_util.Partial(_jax_function(of_module, result_shape_dtypes, settings), to_jax(trainable))
 
@@ -316,56 +261,10 @@ def _jax_function(fn: Any, result_shape_dtypes: Any, settings: Settings) -> _Jax
             )
     same = (structure, tuple((tuple(shape.shape), jnp.dtype(shape.dtype)) for shape in shapes), settings)
     # A JAX function holds its torch function, whose id is no other's as long as it does.
-    key = (_module_key(fn) if isinstance(fn, _OfModule) else id(fn), same)
+    key = (module_key(fn) if isinstance(fn, ModuleFunction) else id(fn), same)
     return _in_use.get(key) or _in_use.setdefault(key, _JaxFunction(fn, result_shape_dtypes, settings))
 
 
-class _UnknownError(Exception):
-    """Raised for an object of which it is not known what makes two of it equal."""
-
-
-def _module_key(of_module: _OfModule) -> Any:
-    """Return what two modules have in common only if they compute the same function of their parameters.
-
-    That is everything there is in them but the values of trainable parameters: classes, functions and hooks are the
-    same objects, settings and buffers have equal values. If a module holds anything else, it is equal to none.
-    """
-    parameters = {id(value): name for name, value in of_module.module.named_parameters() if name in of_module.names}
-    modules: dict[int, int] = {}
-
-    def key(value: Any) -> Any:
-        if value is None or isinstance(value, _COMPARED_BY_IDENTITY):
-            return value
-        if type(value) in _COMPARED_BY_VALUE:
-            return type(value), repr(value)  # 0.0 and -0.0 are equal, 1 and True too
-        if type(value) in (list, tuple, torch.Size):
-            return type(value), tuple(map(key, value))
-        if type(value) in (dict, collections.OrderedDict):
-            return type(value), tuple((key(name), key(entry)) for name, entry in value.items())
-        if type(value) in (set, frozenset) and all(type(entry) is str for entry in value):
-            return type(value), frozenset(value)
-        if id(value) in parameters:
-            return "parameter", parameters[id(value)]
-        if isinstance(value, weakref.ref):
-            return weakref.ref, key(value())
-        if isinstance(value, torch.nn.Module):
-            if id(value) in modules:  # it occurs twice
-                return "module", modules[id(value)]
-            modules[id(value)] = len(modules)
-            return type(value), key(vars(value))
-        if type(value) in (torch.Tensor, torch.nn.Parameter) and value.layout == torch.strided:
-            data = hashlib.sha256(to_numpy(value).tobytes()).digest()
-            return type(value), value.requires_grad, value.dtype, tuple(value.shape), value.stride(), data
-        raise _UnknownError
-
-    try:
-        return key(of_module.module)
-    except (_UnknownError, TypeError, ValueError):  # the latter two from tensors that are no arrays
-        return object()
-
-
-_COMPARED_BY_IDENTITY = (type, types.FunctionType, types.BuiltinFunctionType, torch.dtype)
-_COMPARED_BY_VALUE = (bool, int, float, complex, str, bytes, torch.device)
 _ONE = jax.tree.structure(0)
 _NARROW_INTEGERS = (torch.int8, torch.int16, torch.int32)
 

@@ -15,9 +15,7 @@ copies its arguments to JAX arrays first, and on a machine with one core that ha
 import dataclasses
 import functools
 import itertools
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -31,9 +29,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxact._dtypes import fits
 
+from ._shard_map import varying_alike
 from ._to_numpy import to_numpy
 from ._to_torch import to_torch
-from ._torch_private import is_watched
+from ._torch_modes import undisturbed
 
 Shapes = list[jax.ShapeDtypeStruct]
 Then = Callable[[list[torch.Tensor]], Any]
@@ -106,7 +105,7 @@ class TorchProgram:
     # JAX's caches keep what can be called weakly, and everything else alive.
     def __call__(self, *arrays: jax.Array) -> list[jax.Array]:
         """Return the results, as an operation that JAX transforms."""
-        return _torch_call.bind(*_varying_alike(arrays), program=self)
+        return _torch_call.bind(*varying_alike(arrays), program=self)
 
     def _jvp(self, moving: tuple[bool, ...], got: tuple[bool, ...]) -> "TorchProgram":
         """Return the program of (inputs, tangents of the moving inputs) to the tangents of the outputs got.
@@ -224,57 +223,8 @@ def _gradients(
 # On the host
 
 
-def undisturbed(settings: Settings, fn: Callable[..., Any], *args: Any) -> Any:
-    """Call a function in torch's own modes, whatever those of the thread are.
-
-    Callbacks run on the thread of whoever calls JAX or on one of JAX's, and a gradient under
-    ``torch.inference_mode()`` is 0 without a word. The two modes that are common where nobody trains are turned
-    off, which costs a microsecond; against all others a thread of its own helps, where one is on.
-    """
-    if _others_are_on():
-        return undisturbed_thread(settings, fn, *args)
-    if torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
-        return _with_default_dtype(settings.default_dtype, fn, *args)
-    with torch.inference_mode(False):  # turns gradients on, too
-        return _with_default_dtype(settings.default_dtype, fn, *args)
-
-
-def undisturbed_thread(settings: Settings, fn: Callable[..., Any], *args: Any) -> Any:
-    """Call a function in a new thread, in which no mode of torch is on."""
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(_with_default_dtype, settings.default_dtype, fn, *args).result()
-
-
-_PLAIN = torch.empty(0)
-
-
-def _others_are_on() -> bool:
-    """Say whether this thread has a mode on besides no_grad and inference_mode."""
-    return (
-        torch.is_autocast_enabled("cpu")
-        or torch.overrides.has_torch_function((_PLAIN,))  # torch.set_default_device, and modes of the user
-        or is_watched()
-    )
-
-
-_default_dtype_is_set = threading.RLock()
-
-
-def _with_default_dtype(dtype: torch.dtype, fn: Callable[..., Any], *args: Any) -> Any:
-    """Call a function under a default dtype, which is one for all threads."""
-    if torch.get_default_dtype() == dtype:
-        return fn(*args)
-    with _default_dtype_is_set:
-        before = torch.get_default_dtype()
-        torch.set_default_dtype(dtype)
-        try:
-            return fn(*args)
-        finally:
-            torch.set_default_dtype(before)
-
-
 def _on_host(program: TorchProgram, shapes: Shapes, *arrays: Any) -> list[np.ndarray]:
-    return undisturbed(program.settings, _in_torch, program, shapes, arrays)
+    return undisturbed(program.settings.default_dtype, _in_torch, program, shapes, arrays)
 
 
 def _in_torch(program: TorchProgram, shapes: Shapes, arrays: tuple[Any, ...]) -> list[np.ndarray]:
@@ -335,29 +285,6 @@ def _abstract(*arrays: Any, program: TorchProgram) -> list[Any]:
         )
         for shape in shapes
     ]
-
-
-def _varying_alike(arrays: Sequence[jax.Array]) -> list[jax.Array]:
-    """Return the arrays as varying over the same axes of a ``jax.shard_map``: those over which any of them varies.
-
-    JAX's own operations do this too. Its transpose adds up, over the devices, the gradient of what they all have.
-    """
-    own = [_axes_of(array) for array in arrays]
-    axes = frozenset[Any]().union(*own)
-    return [_vary(array, tuple(sorted(axes - has, key=str))) for array, has in zip(arrays, own, strict=True)]
-
-
-def _axes_of(array: jax.Array) -> frozenset[Any]:
-    """Return the axes of a ``jax.shard_map`` over which an array varies."""
-    aval: Any = jax.typeof(array)
-    return aval.manual_axis_type.varying if hasattr(aval, "manual_axis_type") else aval.vma  # before JAX 0.10
-
-
-def _vary(array: jax.Array, axes: tuple[Any, ...]) -> jax.Array:
-    if not axes:
-        return array
-    lax: Any = jax.lax  # which has only pvary before JAX 0.8.2
-    return lax.pcast(array, axes, to="varying") if hasattr(lax, "pcast") else lax.pvary(array, axes)
 
 
 def _through_buffers(*arrays: jax.Array, program: TorchProgram) -> list[jax.Array]:

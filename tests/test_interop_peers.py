@@ -292,24 +292,24 @@ def test_two_devices(case, axis_type):
 # Our test, in the file of that name, and the peers' tests that ask no more than it does.
 ELSEWHERE = {
     "as_jax.py::test_a_batch_is_one_call": "rdyro:test_simple_vmap",
-    "as_jax.py::test_a_branch_with_the_shape_given": "samuela:test_Tensor_item",
-    "as_jax.py::test_a_result_that_is_no_tensor": "samuela:test_cast_to_scalar",
-    "as_jax.py::test_gradients_are_torchs": """lebrice:test_torch_to_jax_nn_module samuela:test_mlp
+    "as_jax_errors.py::test_a_branch_with_the_shape_given": "samuela:test_Tensor_item",
+    "as_jax_errors.py::test_a_result_that_is_no_tensor": "samuela:test_cast_to_scalar",
+    "as_jax_modules.py::test_gradients_are_torchs": """lebrice:test_torch_to_jax_nn_module samuela:test_mlp
         samuela:test_torch_nn_BatchNorm1d samuela:test_torch_nn_functional_batch_norm samuela:test_torch_nn_Linear
         samuela:test_torch_nn_Linear_no_bias""",
-    "as_jax.py::test_integers_have_no_gradient": "rdyro:test_int_args",
-    "as_jax.py::test_labels_and_indices_of_fewer_bits_than_torch_wants": """samuela:test_scatter
+    "as_jax_arguments.py::test_integers_have_no_gradient": "rdyro:test_int_args",
+    "as_jax_arguments.py::test_labels_and_indices_of_fewer_bits_than_torch_wants": """samuela:test_scatter
         samuela:test_torch_nn_functional_embedding""",
-    "as_jax.py::test_results_that_torch_names": "samuela:test_tree_coerce",
+    "as_jax_arguments.py::test_results_that_torch_names": "samuela:test_tree_coerce",
     "as_jax.py::test_transforms": "rdyro:test_hessian",
     "as_jax.py::test_two_devices": "rdyro:test_auto_partitioning",
     # samuela's torch2jax draws by a key of JAX. Here torch would, and in the backward pass anew: it is refused.
-    "as_jax.py::test_what_is_not_pure": """samuela:test_Tensor_bernoulli_ samuela:test_Tensor_uniform_
+    "as_jax_errors.py::test_what_is_not_pure": """samuela:test_Tensor_bernoulli_ samuela:test_Tensor_uniform_
         samuela:test_bernoulli samuela:test_multinomial samuela:test_normal samuela:test_poisson samuela:test_randint
         samuela:test_rand_and_randn samuela:test_rand_like samuela:test_torch_nn_Dropout""",
     "as_jax.py::test_writing_into_an_argument_changes_no_jax_array": "rdyro:test_memory_inplace",  # there it does
-    "as_torch.py::test_dtypes_pass_through": "lebrice:test_jax_to_torch_function",
-    "as_torch.py::test_trees_in_and_out": """lebrice:test_use_jax_module_in_torch_graph
+    "as_torch_arguments.py::test_dtypes_pass_through": "lebrice:test_jax_to_torch_function",
+    "as_torch_arguments.py::test_trees_in_and_out": """lebrice:test_use_jax_module_in_torch_graph
         lebrice:test_use_jax_scalar_function_in_torch_graph""",
     "interop_contract.py::test_none_shares_wherever_it_can_and_false_refuses_the_rest": """torch:test_no_copy
         torch:test_dlpack_normalize_strides torch:test_numpy_dlpack_protocol_conversion
