@@ -69,7 +69,7 @@ MOST = 2000
 # A multiple of how many numbers torch's code for long arrays takes at a time.
 VECTOR = 64
 NEIGHBOURS = 8
-COMPLEX_BOUNDS = {"forward": 8.0, "derivative": 16.0}
+COMPLEX_BOUNDS = {"value": 8.0, "derivative": 16.0}
 
 
 @dataclass
@@ -330,7 +330,7 @@ def definition(call: Call) -> Callable[[str, Any], Any] | None:
     return lambda order, x: float(EXACT[order](getattr(mathematics, name), x, **parameters))
 
 
-EXACT = {"forward": mathematics.value, "derivative": mathematics.derivative}
+EXACT = {"value": mathematics.value, "derivative": mathematics.derivative}
 # Values, and gradients of the real part: the conjugate derivative, where there is one.
 COMPLEX = {
     "sigmoid": (lambda z: 1 / (1 + mp.exp(-z)), lambda z: mp.conj(mp.sech(z / 2) ** 2 / 4)),
@@ -377,8 +377,8 @@ def exactly(call: Call, order: str, x: Array) -> Array:
         result = definition(call)(order, point) if call.dtype.is_complex or not np.isnan(point) else np.nan
         if np.isnan(result):
             long = torch.from_numpy(np.full(1024, point)).to(call.dtype)
-            what = "output 0" if order == "forward" else f"gradient of {call.first}"
-            multiple = 1.0 if order == "forward" else float(cotangent((1024,))[0])
+            what = "output 0" if order == "value" else f"gradient of {call.first}"
+            multiple = 1.0 if order == "value" else float(cotangent((1024,))[0])
             first = run_torch(call.replaced(**{call.first: long}))[what][:1].astype(x.dtype)
             (result,) = (first.view(first.real.dtype) / multiple).view(first.dtype)  # part by part, for an infinity
         results[key] = result
@@ -461,7 +461,7 @@ class Comparison:
     """An array from jaxact beside torch's and the exact one.
 
     Attributes:
-        order: "forward" or "derivative".
+        order: "value" or "derivative".
         alone: Whether each number comes from one number.
         ours: jaxact's, floats or complex numbers.
         theirs: torch's, of the same dtype.
@@ -512,11 +512,11 @@ class Comparison:
 
 def compared(call: Call, what: str, ours: Array, theirs: Array, exact: Array) -> Comparison:
     """Compare a result with torch's, and with better ones than its in float64 where these are not exact."""
-    order = "forward" if what.startswith("output") else "derivative"
+    order = "value" if what.startswith("output") else "derivative"
     alone = call.name not in MIXED and what in ("output 0", f"gradient of {call.first}")
     comparison = Comparison(order, alone, ours, theirs, exact)
     if alone:
-        multiple = np.ones(exact.shape) if order == "forward" else cotangent(exact.shape)
+        multiple = np.ones(exact.shape) if order == "value" else cotangent(exact.shape)
         comparison = dataclasses.replace(comparison, forgiven=_around_zeros(call, order) * np.abs(multiple))
         doubtful = ~comparison.right | np.isnan(exact)
         if BY_NAME[call.name].family not in ("rectifiers", "hard"):
@@ -552,7 +552,7 @@ def _chosen(doubtful: Mask, error: Array) -> Mask:
 def _around_zeros(call: Call, order: str) -> Array | float:
     """Return the absolute error that is none, for a derivative around its own zero."""
     zeros = [case.zero for case in CASES.values() if case.function == call.name and case.zero is not None]
-    if order == "forward" or not zeros or np.iscomplexobj(call.x):
+    if order == "value" or not zeros or np.iscomplexobj(call.x):
         return 0.0
     nearest = np.min([np.abs(call.x.astype(np.float64) - zero) for zero in zeros], axis=0)
     return np.where(nearest <= WINDOW, WINDOW_ERROR, 0.0)
@@ -604,7 +604,7 @@ def _off(c: Comparison, x: Array) -> str | None:
 
 def _other_zero(c: Comparison, call: Call) -> str | None:
     """Return what to say where a value is not the zero that torch has at both precisions, and in long arrays."""
-    if not c.alone or c.order != "forward" or np.iscomplexobj(c.ours):
+    if not c.alone or c.order != "value" or np.iscomplexobj(c.ours):
         return None
     ours, theirs, exact = (np.signbit(y.astype(np.float64)) for y in (c.ours, c.theirs, c.exact))
     other = (c.ours == 0) & (c.theirs == 0) & (c.exact == 0) & (ours != theirs) & (exact == theirs)
