@@ -74,7 +74,7 @@ def functions(library: str, name: str, orders: tuple[str, ...]) -> dict[str, Any
         return jax.jvp(lambda p: function(x, **{name: p}, **dict(others)), (p,), (jnp.ones_like(p),))[1]
 
     slope = _derivative(value)
-    known = {"forward": value, "derivative": slope, SECOND: _derivative(slope), BY_PARAMETER: by_parameter}
+    known = {"value": value, "derivative": slope, SECOND: _derivative(slope), BY_PARAMETER: by_parameter}
     return {order: known[order] for order in orders}
 
 
@@ -98,7 +98,7 @@ def _run_torch(case: Case, orders: tuple[str, ...], x: Any) -> Results:
     y = getattr(torch.nn.functional, case.function)(tensor, **parameters)
     second = SECOND in orders
     (dx,) = torch.autograd.grad(y, tensor, torch.ones_like(y), create_graph=second)
-    results = {"forward": to_numpy(y.detach()), "derivative": to_numpy(dx.detach())}
+    results = {"value": to_numpy(y.detach()), "derivative": to_numpy(dx.detach())}
     if second:  # that of a piecewise linear function depends on nothing
         ddx = torch.autograd.grad(dx, tensor, torch.ones_like(dx))[0] if dx.requires_grad else torch.zeros_like(dx)
         results[SECOND] = to_numpy(ddx)
@@ -253,7 +253,7 @@ class Truth:
         self.window_error = WINDOW_ERROR_64 if x.dtype == np.float64 else WINDOW_ERROR
         self.ulp = ulp(exact, x.dtype)
         self.rounded = exact.astype(x.dtype)
-        self.direction = np.sign(wide[-1] - wide[0]) if case.monotone and order == "forward" else 0
+        self.direction = np.sign(wide[-1] - wide[0]) if case.monotone and order == "value" else 0
         # As softplus does where it becomes x: a step that no float32 sees.
         self.falls = np.diff(exact) * self.direction <= -self.ulp[1:] if self.direction else np.zeros(0, bool)
         self.bins, self.starts = np.unique(bins, return_index=True)

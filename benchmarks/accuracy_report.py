@@ -246,7 +246,7 @@ def page(records: list[Record], rows: list[Record], strata: list[Record]) -> str
         window_error=f"{WINDOW_ERROR:.0e}".replace("e-0", "e-"),
     )
     types = (*DTYPES, "float64") if strata else DTYPES
-    text += "".join(f"| {dtype} | {BOUNDS[dtype]['forward']} | {BOUNDS[dtype]['derivative']} |\n" for dtype in types)
+    text += "".join(f"| {dtype} | {BOUNDS[dtype]['value']} | {BOUNDS[dtype]['derivative']} |\n" for dtype in types)
     for dtype in DTYPES:
         for order in ORDERS:
             text += _section(
@@ -302,13 +302,13 @@ def _largest_sum(rows: list[Record], dtype: str) -> float:
 def _details(name: str, errors: Record, order: str) -> list[str]:
     """Return the cells after the library's name."""
     return [
-        "value" if order == "forward" else order,
+        order,
         f"{float(errors['largest']):.5g}",
         "" if errors["at"] is None or not float(errors["largest"]) else f"{errors['at']:.9g}",
         f"{float(errors['mean']):.3g}",
         f"{errors['correctly_rounded']:.2%}",
         f"{errors['nan']:,}",
-        f"{errors['reversals']:,}" if CASES[name].monotone and order == "forward" else "",
+        f"{errors['reversals']:,}" if CASES[name].monotone and order == "value" else "",
     ]
 
 
@@ -335,7 +335,7 @@ def plot(name: str, profiles: Profiles) -> Figure:
         axes.axhline(BOUNDS["float32"][order], color="gray", linestyle="--", linewidth=0.8)
         axes.set_yscale("log")
         axes.set_ylim(FLOOR / 1.5, CEILING * 1.5)
-        axes.set_ylabel(f"{'value' if order == 'forward' else order}, ULP")
+        axes.set_ylabel(f"{order}, ULP")
         axes.grid(alpha=0.3)
     _label_x(axes)
     figure.axes[0].set_title(f"Largest float32 error of {name}")

@@ -36,7 +36,7 @@ SUM_BOUND = 2.0
 def bound(dtype: str, order: str) -> float:
     """Return the largest error in ULPs that jaxact may have."""
     if dtype == "float32":
-        return FLOAT32_BOUND if order == "forward" else math.inf
+        return FLOAT32_BOUND if order == "value" else math.inf
     return BOUNDS[dtype][order]
 
 
@@ -71,7 +71,7 @@ def measure(name: str, dtype: str, library: str) -> dict[str, Any]:
             "nan": int(np.count_nonzero(nan)),
         }
     if name != "log_softmax":
-        y = results["forward"].astype(np.float64)
+        y = results["value"].astype(np.float64)
         record["sums"] = float(abs(y.sum(-1) - 1).max() / float(jnp.finfo(x.dtype).eps))
     return record
 
@@ -88,8 +88,8 @@ def _exact(name: str, x: Floats) -> dict[str, tuple[Floats, float]]:
     y = np.exp(logarithm)
     first = np.arange(x.shape[-1]) == 0
     if name == "log_softmax":
-        return {"forward": (logarithm, 0.0), "derivative": (first - y, 0.0)}
-    return {"forward": (y, 0.0), "derivative": (sign * y * (first - y[:, :1]), 0.0)}
+        return {"value": (logarithm, 0.0), "derivative": (first - y, 0.0)}
+    return {"value": (y, 0.0), "derivative": (sign * y * (first - y[:, :1]), 0.0)}
 
 
 def _exactly(name: str, x: Floats) -> dict[str, tuple[Floats, Floats]]:
@@ -102,10 +102,10 @@ def _exactly(name: str, x: Floats) -> dict[str, tuple[Floats, Floats]]:
             total = fsum(e)
             y = [number / total for number in e]
             if name == "log_softmax":
-                exact["forward"] += [number - mp.log(total) for number in row]
+                exact["value"] += [number - mp.log(total) for number in row]
                 exact["derivative"] += [1 - y[0], *(-number for number in y[1:])]
             else:
-                exact["forward"] += y
+                exact["value"] += y
                 exact["derivative"] += [sign * y[0] * (1 - y[0]), *(-sign * y[0] * number for number in y[1:])]
         nearest = {order: [float(number) for number in exact[order]] for order in ORDERS}
         rest = {order: [float(a - b) for a, b in zip(exact[order], nearest[order], strict=True)] for order in ORDERS}
@@ -129,13 +129,13 @@ def _run_torch(name: str, x: Floats) -> Results:
     tensor = to_torch(x, copy=True).requires_grad_()
     y = getattr(torch.nn.functional, name)(tensor, dim=-1)
     (dx,) = torch.autograd.grad(y[:, 0].sum(), tensor)
-    return {"forward": to_numpy(y.detach()), "derivative": to_numpy(dx)}
+    return {"value": to_numpy(y.detach()), "derivative": to_numpy(dx)}
 
 
 def _compiled(name: str, library: str) -> dict[str, Any]:
     function = functools.partial((JAX_NN if library == "jax.nn" else vars(jaxact))[name], dim=-1)
     derivative = jax.vmap(jax.grad(lambda row: function(row)[0]))
-    return {"forward": jax.jit(function), "derivative": jax.jit(derivative)}
+    return {"value": jax.jit(function), "derivative": jax.jit(derivative)}
 
 
 def violations(records: list[dict[str, Any]]) -> list[str]:

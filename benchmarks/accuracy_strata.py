@@ -139,7 +139,7 @@ def truth(case: Case, order: str, x: Floats) -> Truth:
     wide = x.astype(np.float64)
     if has_formula(order, x.dtype.name):
         return Truth(case, order, x, case.exact(wide)[order], np.zeros(x.size))
-    times = {"forward": 0, "derivative": 1, SECOND: 2, BY_PARAMETER: 1}[order]
+    times = {"value": 0, "derivative": 1, SECOND: 2, BY_PARAMETER: 1}[order]
     by = next(iter(case.parameters)) if order == BY_PARAMETER else None
     function = getattr(exact, case.function)
     results = [exact.derivatives(function, at, (times,), by, **case.parameters)[0] for at in wide]

@@ -22,15 +22,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+import conformance_inputs
 import conformance_reports
-import conformance_samples
 import jax
 import numpy as np
 import torch
 import typer
 from accuracy import _names, in_parallel
+from conformance_inputs import DTYPES, QUICK_DTYPES
 from conformance_reports import REPORTS, Finding
-from conformance_samples import DTYPES, QUICK_DTYPES, WITHOUT, Tally
+from conformance_samples import WITHOUT, conform
+from conformance_tally import Tally
 from reference import BOUNDS, ulp
 from rich.console import Console
 from rich.progress import track
@@ -59,15 +61,15 @@ IN_NUMPY: dict[str, tuple[str, Callable[[Array], Array]]] = {
 def tallies(name: str, dtypes: list[str], quick: bool = False) -> list[Tally]:
     """Run PyTorch's inputs for a function at dtypes; that there are none is a miss, unless it is known why."""
     jax.config.update("jax_enable_x64", True)
-    operations = conformance_samples.operations(name)
+    operations = conformance_inputs.operations(name)
     if bool(operations) == (why_without(name) is not None):
         known = f"; it was known that {why_without(name)}" if operations else ""
         return [Tally(name, "", misses=[f"{name}: torch {torch.__version__} has {len(operations)} OpInfos{known}"])]
     found = []
     for operation in operations:
-        for dtype in conformance_samples.dtypes(operation):
+        for dtype in conformance_inputs.dtypes(operation):
             if dtype in dtypes:
-                found.append(conformance_samples.conform(operation, name, dtype, quick))
+                found.append(conform(operation, name, dtype, quick))
                 if not quick:
                     jax.clear_caches()  # a program a shape: kept, they exceed the mappings Linux grants a process
     return found
@@ -136,7 +138,7 @@ def validate(table: str, dtype: str) -> Validation:
     error[subnormal & (np.abs(y) <= np.finfo(dtype).smallest_normal)] = 0.0
     misses = [
         f"NumPy's {table}, {dtype}: {name}({x[i]!r}) is {y[i]!r}, {exact[i]!r} in the table: {error[i]:.3g} ULP"
-        for i in np.flatnonzero(error > BOUNDS[dtype]["forward"] + 0.5)  # which the table itself is rounded by
+        for i in np.flatnonzero(error > BOUNDS[dtype]["value"] + 0.5)  # which the table itself is rounded by
     ]
     counts = int(x.size), int(np.count_nonzero(subnormal & (exact != 0)))
     beyond = int(np.count_nonzero(error > limit))

@@ -32,7 +32,7 @@ class Report:
         numbers: Where it stands: a repository and the number of an issue, or several that say the same.
         what: What is computed.
         dtype: The dtype it is computed in.
-        order: "forward" or "derivative", for the bound.
+        order: "value" or "derivative", for the bound.
         theirs: Returns what the library of the report gives, an array of float64.
         ours: Returns what jaxact gives.
         exact: Returns the exact result, rounded to float64.
@@ -129,7 +129,7 @@ def of_one_number(numbers: str, library: str, name: str, order: int, x: float, d
         numbers,
         f"{ORDINALS[order]} of `{name}` at {x!r}",
         dtype,
-        "derivative" if order else "forward",
+        "derivative" if order else "value",
         (lambda: in_jax(JAX_NN[name])) if library == "jax.nn" else in_torch,
         lambda: in_jax(lambda t: getattr(jaxact, name)(t, **parameters)),
         in_mpmath,
@@ -169,7 +169,7 @@ REPORTS = (
         "jax 37234",
         "`softmax` under jit of scores near 1e21 times a scale",
         "float32",
-        "forward",
+        "value",
         lambda: _scaled_scores(jax.nn.softmax),
         lambda: _scaled_scores(lambda x: jaxact.softmax(x, dim=-1)),
         _scaled_scores_exactly,

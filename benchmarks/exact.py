@@ -7,8 +7,9 @@ come from the definitions by the rules of calculus, which a `Jet` follows throug
 import numpy as np
 from mpmath import mp, mpf
 
-# The digits to compute with, ever more until 20 digits of the result stay as they are. A result that still is 0 in
-# the end is one: no digits are left of, say, 1 + exp(-700), but the smallest normal float64 is 2e-308.
+# How many digits to compute with. They are tried in this order, until two results in a row agree in 20 digits. With few
+# digits a small term is lost: with 30 of them 1 + exp(-700) is 1, and less 1 it is 0. What is 0 with 400 digits too is
+# taken to be 0: the smallest normal float64 is 2e-308, which is not lost beside 1 then.
 DIGITS = (30, 60, 150, 400)
 # Beyond all floats, mpmath takes long for an exponential that is as good as 0 or infinity.
 FAR = mpf(10) ** 320

@@ -23,8 +23,8 @@ import jaxact
 from jaxact.catalog import CATALOG
 
 DTYPES = ("float32", "bfloat16", "float64")
-# A call: the function of arrays alone, and their shapes, or an array of integers or booleans as it is.
-Call = tuple[Callable[..., Any], tuple[Any, ...]]
+# A function of arrays alone, and their shapes, or an array of integers or booleans as it is.
+Program = tuple[Callable[..., Any], tuple[Any, ...]]
 
 # An image of two channels, which every function of one array takes.
 IMAGE = (3, 2, 4, 6)
@@ -34,10 +34,10 @@ SEQUENCES = (5, 2, 4), (7, 2, 4), (12, 4), (12,), (4, 4)
 ADAPTIVE = (3, 4), (6, 4), (6,), (3, 4), (2, 3)
 
 
-def calls() -> dict[str, Call]:
-    """Return the calls, by the line's first word."""
+def programs() -> dict[str, Program]:
+    """Return what is compiled, by the line's first word."""
     key = jax.random.key(0)
-    of_one_array: dict[str, Call] = {
+    of_one_array: dict[str, Program] = {
         row.name: (functools.partial(row.function, **row.parameters), (IMAGE,))
         for row in CATALOG
         if row.name not in ("gumbel_softmax", "prelu") and "attention" not in row.name and "adaptive" not in row.name
@@ -124,12 +124,12 @@ def orders(function: Callable[..., Any], differentiable: tuple[int, ...]) -> dic
 
 
 def digests(name: str, dtype: str) -> Iterator[str]:
-    """Return the lines of a call."""
-    function, shapes = calls()[name]
+    """Return the lines of a program."""
+    function, shapes = programs()[name]
     arrays = [jax.ShapeDtypeStruct(x, dtype) if isinstance(x, tuple) else jnp.asarray(x) for x in shapes]
     differentiable = tuple(i for i, x in enumerate(shapes) if isinstance(x, tuple))
-    for order, program in orders(function, differentiable).items():
-        text = nameless(jax.jit(program).lower(*arrays).as_text())
+    for order, ordered in orders(function, differentiable).items():
+        text = nameless(jax.jit(ordered).lower(*arrays).as_text())
         yield f"{name} {dtype} {order} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
@@ -137,7 +137,7 @@ def main() -> None:
     """Print all lines."""
     for dtype in DTYPES:
         with precision(dtype):
-            for name in calls():
+            for name in programs():
                 for line in digests(name, dtype):
                     print(line, flush=True)
 

@@ -75,7 +75,7 @@ jaxact beside PyTorch, `torch.compile` and `jax.nn`. The numbers were made by `m
 All contenders for one job take turns in one process, in another order each time, up to {rounds} times; the numbers
 are medians. Inputs are normal numbers of standard deviation 3, every output is fresh memory, and all threads take part.
 Each function runs at its default parameters; softmax and its relatives work on rows of {row:,}. The "floor" is what XLA
-needs to compute `x + 1`, and with backward also `x * cotangent`: no kernel of as much data is much faster. A "ratio" is
+needs to compute `x + 1`, with a gradient `x * cotangent` too: no kernel of as much data is much faster. A "ratio" is
 the time of jaxact over that of the fastest of those named, or over the floor where that is slower: below 1 jaxact is
 the fastest. What `jax.nn` lacks but its user writes in one line (`x - tanh(x)`, say) counts as its own.
 Multi-head attention and the adaptive softmax are left out: matrix products are what takes their time.
@@ -108,7 +108,7 @@ def accurate_peers() -> dict[tuple[str, str], list[str]]:
         ):
             found.setdefault((entry["name"], entry["dtype"]), []).append(entry["library"])
     for entry in accuracy_report.load_rows():
-        errors, bound = entry["forward"], accuracy_rows.bound(entry["dtype"], "forward")
+        errors, bound = entry["value"], accuracy_rows.bound(entry["dtype"], "value")
         if entry["library"] in PEERS and errors["largest"] <= bound and not errors["nan"]:
             found.setdefault((entry["name"], entry["dtype"]), []).append(entry["library"])
     return found
@@ -165,14 +165,14 @@ def _table(header: Sequence[str], rows: list[list[str]], text: int = 1) -> str:
 
 
 def plot(results: Results) -> Figure:
-    """Return the plot: at the largest size, the time of each contender over the floor, a panel a type and direction."""
+    """Return the plot: at the largest size, times over the floor, a panel for each type and what is computed."""
     kernels = results.largest()
-    panels = list(dict.fromkeys((k.dtype, k.direction) for k in kernels))
+    panels = list(dict.fromkeys((k.dtype, k.computes) for k in kernels))
     names = list(dict.fromkeys(k.function for k in kernels))
     figure = Figure(figsize=(4 * len(panels), 2 + 0.2 * len(names)), layout="constrained")
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axis, panel in zip(axes, panels, strict=True):
-        shown = [k for k in kernels if (k.dtype, k.direction) == panel]
+        shown = [k for k in kernels if (k.dtype, k.computes) == panel]
         for name, marker in {"torch": "x", "torch.compile": "+", "jax.nn": "o", "jaxact": "D"}.items():
             points = [
                 (k.milliseconds[name] / k.milliseconds["floor"], k.function) for k in shown if name in k.milliseconds

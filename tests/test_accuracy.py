@@ -68,7 +68,7 @@ def sample(case, order, dtype):
 
 def distance(case, order, x, y):
     """Return how far y is from the results of mpmath at float64 inputs, and those, both as float64."""
-    compute = exact.value if order == "forward" else exact.derivative
+    compute = exact.value if order == "value" else exact.derivative
     truth = [compute(getattr(exact, case.function), at, **case.parameters) for at in x]
     error = [float(abs(mpf(float(a)) - b)) for a, b in zip(y, truth, strict=True)]
     return np.array(error), np.array([float(b) for b in truth])
@@ -95,7 +95,7 @@ def test_the_derivative_is_finite_at_finite_inputs(case, dtype):
 @pytest.mark.parametrize("case", MONOTONE)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_monotone(case, dtype):
-    assert judged(case.name, dtype)[-1]["forward"].reversals == 0
+    assert judged(case.name, dtype)[-1]["value"].reversals == 0
 
 
 @pytest.mark.parametrize("case", MONOTONE)
@@ -103,7 +103,7 @@ def test_monotone_from_float_to_float(case):
     starts = stratified(case, np.float32, 2**10)
     starts = starts[np.abs(starts) < 2**100]
     x = np.unique((starts.view(np.int32)[:, None] + np.arange(256, dtype=np.int32)).view(np.float32))
-    y = accuracy.runner("jaxact", case.name)(x)["forward"]
+    y = accuracy.runner("jaxact", case.name)(x)["value"]
     falls = np.flatnonzero(np.diff(y) < 0)
     assert not falls.size, f"{falls.size} times, the first from {x[falls[0]]!r} to {x[falls[0] + 1]!r}"
 
@@ -113,7 +113,7 @@ def test_odd(case):
     x, _, _ = judged(case.name, "float32")
     run = accuracy.runner("jaxact", case.name)
     results, mirrored = run(x), run(-x)
-    np.testing.assert_array_equal(mirrored["forward"], -results["forward"])
+    np.testing.assert_array_equal(mirrored["value"], -results["value"])
     np.testing.assert_array_equal(mirrored["derivative"], results["derivative"])
 
 
@@ -157,7 +157,7 @@ def test_glu():
     y, pull_back = jax.vjp(jaxact.glu, np.concatenate([a, b]))
     da, db = np.split(np.asarray(pull_back(jnp.ones_like(y))[0]), 2)
     gate, slope = reference.sigmoid(b.astype(np.float64))
-    for order, result, truth in (("forward", y, a * gate), ("derivative", da, gate), ("derivative", db, a * slope)):
+    for order, result, truth in (("value", y, a * gate), ("derivative", da, gate), ("derivative", db, a * slope)):
         assert (abs(result - truth) / reference.ulp(truth, np.float32)).max() <= reference.BOUNDS["float32"][order]
 
 
@@ -175,13 +175,13 @@ def test_a_wrong_result_is_found():
     case = reference.CASES["sigmoid"]
     x = np.array([-1.0, 0.0, 1.0, 2.0], np.float32)
     exact = {order: truth.astype(np.float32) for order, truth in case.exact(x.astype(np.float64)).items()}
-    assert judge(case, x, exact)["forward"].right == 4
-    off = exact["forward"] + np.float32([0, 5 * 2**-24, 0, 0])
-    errors = judge(case, x, exact | {"forward": off})["forward"]
+    assert judge(case, x, exact)["value"].right == 4
+    off = exact["value"] + np.float32([0, 5 * 2**-24, 0, 0])
+    errors = judge(case, x, exact | {"value": off})["value"]
     assert (errors.largest, errors.at, errors.right) == (5.0, 0.0, 3)
-    errors = judge(case, x, exact | {"forward": exact["forward"][::-1]})["forward"]
+    errors = judge(case, x, exact | {"value": exact["value"][::-1]})["value"]
     assert errors.reversals == 3
-    errors = judge(case, x, exact | {"derivative": exact["forward"] * np.nan})["derivative"]
+    errors = judge(case, x, exact | {"derivative": exact["value"] * np.nan})["derivative"]
     assert (errors.nan, errors.right) == (4, 0)
 
 
@@ -228,7 +228,7 @@ def test_the_sweep_writes_data_and_page(sweep):
     assert sweep() == (0, [0, 1, 2, 3])
     records, _ = report.load()
     assert [record["library"] for record in records] == ["jaxact", "torch", "jax.nn"]
-    assert {record["forward"]["inputs"] for record in records} == {2**16 - 2 * 127}
+    assert {record["value"]["inputs"] for record in records} == {2**16 - 2 * 127}
     assert "| sigmoid | 0.5 | 0.5 | 2.04 |" in report.PAGE.read_text()
 
 
@@ -243,7 +243,7 @@ def test_the_sweep_goes_on_where_it_was_interrupted(sweep):
 
 
 def test_the_sweep_fails_where_a_bound_is_exceeded(sweep, monkeypatch, capsys):
-    monkeypatch.setitem(reference.BOUNDS["bfloat16"], "forward", 0.25)
+    monkeypatch.setitem(reference.BOUNDS["bfloat16"], "value", 0.25)
     assert sweep(libraries="jaxact")[0] == 1
     assert "the bound is 0.25" in capsys.readouterr().out
     assert sweep(only_report=True) == (1, [])
@@ -298,9 +298,9 @@ def test_the_softmax_family_is_measured_on_rows(sweep, monkeypatch, capsys):
     assert sweep(**options)[0] == 0
     assert "### bfloat16, softmax family" in report.PAGE.read_text()
     assert [row["name"] for row in report.load_rows()] == 6 * ["softmax"] + 6 * ["log_softmax"]
-    monkeypatch.setitem(reference.BOUNDS["float16"], "forward", 0.25)
+    monkeypatch.setitem(reference.BOUNDS["float16"], "value", 0.25)
     assert sweep(**options)[0] == 1
-    assert "log_softmax, float16, rows, forward: 0." in capsys.readouterr().out
+    assert "log_softmax, float16, rows, value: 0." in capsys.readouterr().out
 
 
 def test_what_no_sweep_reaches_is_measured_on_strata(sweep, monkeypatch, capsys):
@@ -327,7 +327,7 @@ def test_what_no_sweep_reaches_is_measured_on_strata(sweep, monkeypatch, capsys)
     assert sweep(**options, only_list=True) == (1, [])
     assert "strata threshold(threshold=0.1, value=20) float32 jaxact" in capsys.readouterr().out
     assert sweep(**options) == (1, [])
-    assert "float32, forward: " in capsys.readouterr().out
+    assert "float32, value: " in capsys.readouterr().out
     accuracy.runner.cache_clear()
     accuracy.compiled.cache_clear()
 
@@ -343,7 +343,7 @@ def test_rows_that_do_not_sum_to_one_are_found(monkeypatch):
     monkeypatch.setattr(jaxact, "softmax", lambda x, dim: x * jnp.nan)
     lost = [rows.measure("softmax", "float32", "jaxact")]
     assert "results are NaN" in str(rows.violations(lost))
-    assert report.table(lost, rows.FUNCTIONS, "float32", ["forward"]) == [
+    assert report.table(lost, rows.FUNCTIONS, "float32", ["value"]) == [
         ["function", "jaxact"],
         ["softmax", "0, 100% NaN"],
     ]
@@ -358,7 +358,7 @@ def test_the_sweep_refuses_what_it_does_not_know(options):
 def test_plot(tmp_path):
     profile = np.linspace(0, 3, report.BINS)
     profile[-1] = np.inf
-    report.plot("gelu_tanh", {"gelu_tanh.jaxact.forward": profile}).savefig(tmp_path / "plot.png")
+    report.plot("gelu_tanh", {"gelu_tanh.jaxact.value": profile}).savefig(tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size < 100_000
 
 
@@ -371,7 +371,7 @@ def test_the_sweep_was_full_and_holds_the_bounds():
     assert ours.keys() == {(name, dtype) for name in reference.CASES for dtype in report.DTYPES}
     for (_, dtype), record in ours.items():
         info = jnp.finfo(dtype)
-        assert record["forward"]["inputs"] == 2**info.bits - 2 * (2**info.nmant - 1)  # without NaN
+        assert record["value"]["inputs"] == 2**info.bits - 2 * (2**info.nmant - 1)  # without NaN
     assert report.violations(records) == []
     assert {(r["name"], r["dtype"]) for r in report.load_rows()} == {
         (n, d) for n in rows.FUNCTIONS for d in rows.DTYPES

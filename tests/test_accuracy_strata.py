@@ -104,14 +104,14 @@ def test_strata_have_every_exponent_every_corner_and_both_infinities():
 
 def test_what_float64_leaves_of_the_exact_results_counts():
     x = np.linspace(-3, 3, 50)
-    truth = strata.truth(ALL["sigmoid"], "forward", x)
+    truth = strata.truth(ALL["sigmoid"], "value", x)
     assert 0.4 < truth.errors(truth.exact).largest <= 0.5
 
 
 def test_a_fall_of_the_exact_value_is_none():
     """In float64 one sees that softplus falls from 20 + 2e-9 to 20 at its threshold."""
     x = np.array([19.0, 20.0, np.nextafter(20, 21), 21.0])
-    truth = strata.truth(ALL["softplus"], "forward", x)
+    truth = strata.truth(ALL["softplus"], "value", x)
     assert truth.exact[1] > truth.exact[2]
     assert truth.errors(truth.exact).reversals == 0
     assert truth.errors(truth.exact - [0, 2, 0, 0]).reversals == 1
@@ -120,11 +120,11 @@ def test_a_fall_of_the_exact_value_is_none():
 @pytest.mark.parametrize(
     ("name", "order", "wrong", "found"),
     [
-        ("sigmoid", "forward", lambda x, y: np.where(x < -709.8, np.nan, y), "2 results are NaN"),
-        ("sigmoid", "forward", lambda x, y: np.where(x < -700, 0, y), "the bound is 32"),
+        ("sigmoid", "value", lambda x, y: np.where(x < -709.8, np.nan, y), "2 results are NaN"),
+        ("sigmoid", "value", lambda x, y: np.where(x < -700, 0, y), "the bound is 32"),
         ("tanh", "derivative", lambda x, y: y * (1 + 65 * 2**-52), "the bound is 64"),
-        ("relu", "forward", lambda x, y: np.minimum(y, 1e300), "inf ULP at inf"),
-        ("sigmoid", "forward", lambda x, y: np.where(x == 1.0, y - 0.2, y), "1 times not monotone"),
+        ("relu", "value", lambda x, y: np.minimum(y, 1e300), "inf ULP at inf"),
+        ("sigmoid", "value", lambda x, y: np.where(x == 1.0, y - 0.2, y), "1 times not monotone"),
         ("silu", "derivative", lambda x, y: y + 1e-15 * (abs(x + 1.28) < 0.1), "the bound is 64"),
         ("mish", SECOND, lambda x, y: np.where(abs(x) > 300, 0, y), "3 results are lost"),
         ("mish", SECOND, lambda x, y: y * np.nan, "results are NaN"),

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from jaxact.bench import kernels, memory, timing
 from jaxact.bench.command import ENVIRONMENT, bench, restart_in_environment
 from jaxact.bench.jax_nn import JAX_NN
-from jaxact.bench.results import DIRECTIONS, Conversion, EagerCall, Imports, Kernel, Results, Temporaries
+from jaxact.bench.results import COMPUTED, Conversion, EagerCall, Imports, Kernel, Results, Temporaries
 from jaxact.bench.workloads import APART, ROW, SHAPES, Workload, normal, workloads
 from jaxact.catalog import BY_NAME
 from jaxact.interop import to_numpy, to_torch
@@ -30,9 +30,7 @@ GOOD = Results(
     device="cpu",
     cpus=2,
     rounds=5,
-    kernels=[
-        Kernel("relu", "forward", "float32", 2048, {"floor": 2.0, "jaxact": 2.1, "jax.nn": 3.0, "torch": 1.0}, 1.0)
-    ],
+    kernels=[Kernel("relu", "value", "float32", 2048, {"floor": 2.0, "jaxact": 2.1, "jax.nn": 3.0, "torch": 1.0}, 1.0)],
     calls=[EagerCall("relu", {"floor": 4.0, "jaxact": 5.0})],
     imports=Imports(jax=1.0, jaxact=0.01),
     temporaries=[Temporaries("relu", {"jaxact": 10, "jax.nn": 10})],
@@ -87,15 +85,15 @@ def test_all_contenders_compute_the_same_function(name):
         np.testing.assert_allclose(workload.jax_nn(x), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("computes", COMPUTED)
 @pytest.mark.parametrize("name", ["gelu", "glu", "prelu", "gumbel_softmax"])
-def test_a_kernel_is_timed_for_every_contender(name, direction):
+def test_a_kernel_is_timed_for_every_contender(name, computes):
     workload = workloads()[name]
-    kernel = kernels.kernel(workload, direction, "bfloat16", 2 * ROW, rounds=2, compiled=False)
+    kernel = kernels.kernel(workload, computes, "bfloat16", 2 * ROW, rounds=2, compiled=False)
     peers = {"torch", "jax.nn"} if workload.function in JAX_NN else {"torch"}
     assert kernel.milliseconds.keys() == {"jaxact", "floor"} | peers
     assert all(milliseconds > 0 for milliseconds in kernel.milliseconds.values())
-    assert kernel.traffic == (0.75 if name == "glu" else 1.0) * (1 if direction == "forward" else 2)
+    assert kernel.traffic == (0.75 if name == "glu" else 1.0) * (1 if computes == "value" else 2)
 
 
 @pytest.mark.parametrize("size", [ROW, 3 * ROW, 2**17, 3 * 2**17, 2**22])
@@ -106,9 +104,9 @@ def test_every_multiple_of_a_row_has_a_shape(name, size):
     assert size / -np.prod(shape) >= 1
 
 
-def test_with_backward_gives_output_and_gradient():
+def test_value_and_gradient_are_both_given():
     x, cotangent = jnp.array([-1.0, 2.0]), jnp.array([3.0, 5.0])
-    y, gradient = kernels.with_backward(jnp.square)(x, cotangent)
+    y, gradient = kernels.value_and_gradient(jnp.square)(x, cotangent)
     np.testing.assert_array_equal(y, [1.0, 4.0])
     np.testing.assert_array_equal(gradient, [-6.0, 20.0])
 
@@ -122,7 +120,7 @@ def test_a_compiler_that_fails_is_left_out_with_a_warning(monkeypatch):
 
     monkeypatch.setattr("torch.compile", fail)
     with pytest.warns(UserWarning, match=r"torch\.compile of relu failed and is left out: no C\+\+ compiler"):
-        kernel = kernels.kernel(workloads()["relu"], "forward", "float32", ROW, rounds=1, compiled=True)
+        kernel = kernels.kernel(workloads()["relu"], "value", "float32", ROW, rounds=1, compiled=True)
     assert "torch.compile" not in kernel.milliseconds
 
 
@@ -178,7 +176,7 @@ def test_the_memory_of_a_wasteful_gradient_is_larger():
 )
 def test_ratios_are_to_the_fastest_or_the_floor(jaxact, floor, jax_nn, torch, bound, aim):
     times = {"jaxact": jaxact, "floor": floor, "jax.nn": jax_nn, "torch": torch}
-    kernel = Kernel("relu", "forward", "float32", 1024, {k: v for k, v in times.items() if v is not None}, 1.0)
+    kernel = Kernel("relu", "value", "float32", 1024, {k: v for k, v in times.items() if v is not None}, 1.0)
     assert kernel.bound_ratio() == bound
     assert kernel.aim_ratio == aim
     assert kernel.bound_ratio(["torch"]) == aim
@@ -222,7 +220,7 @@ def test_the_page_names_what_is_missed_and_why(monkeypatch):
     script = importlib.import_module("speed")
     monkeypatch.setitem(script.TRIED, "relu", "nothing helped")
     page = script.page(MISSED["kernel"], {})
-    assert "| relu | float32, forward: time over floor, jax.nn, accurate peer | 1.17 | 1.10 |" in page
+    assert "| relu | float32, value: time over floor, jax.nn, accurate peer | 1.17 | 1.10 |" in page
     assert "- `relu`: nothing helped.\n" in page
     assert "## Aims that are missed\n\nNone." in page
     assert "| relu | 3.50 | 1.00 | 3.00 | 2.00 | 1.17 | 1.75 |" in page
@@ -279,8 +277,8 @@ def test_the_command_measures_and_prints_json(tmp_path):
     printed = json.loads(done.stdout)
     assert printed == json.loads(output.read_text())
     results = Results.from_json(printed)
-    assert [(k.function, k.direction, k.dtype, k.size) for k in results.kernels] == [
-        ("relu", direction, "float32", 1024) for direction in DIRECTIONS
+    assert [(k.function, k.computes, k.dtype, k.size) for k in results.kernels] == [
+        ("relu", computes, "float32", 1024) for computes in COMPUTED
     ]
     assert [c.function for c in results.calls] == [t.function for t in results.temporaries] == ["relu"]
     assert results.conversions

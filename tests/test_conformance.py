@@ -25,6 +25,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "benchmarks"))
 conformance = importlib.import_module("conformance")
 reports = importlib.import_module("conformance_reports")
+inputs = importlib.import_module("conformance_inputs")
+judging = importlib.import_module("conformance_judging")
 samples = importlib.import_module("conformance_samples")
 
 
@@ -70,13 +72,13 @@ def test_what_mpmath_is_asked_for():
     error = np.random.default_rng(0).uniform(5, 9, 10_000)
     error[[17, 4_000]] = 1e6, np.inf
     doubtful = np.arange(10_000) % 2 == 1
-    chosen = samples._chosen(doubtful, error)
-    assert np.count_nonzero(chosen) == samples.MOST
+    chosen = judging._chosen(doubtful, error)
+    assert np.count_nonzero(chosen) == judging.MOST
     assert not chosen[~doubtful].any()
     assert chosen[17]
     assert not chosen[4_000]
-    assert np.count_nonzero(chosen[:5_000]) > samples.MOST / 3
-    assert samples._chosen(doubtful[:100], error[:100]).tolist() == doubtful[:100].tolist()
+    assert np.count_nonzero(chosen[:5_000]) > judging.MOST / 3
+    assert judging._chosen(doubtful[:100], error[:100]).tolist() == doubtful[:100].tolist()
 
 
 def test_the_command_fails_where_something_is_missed(x64, tmp_path, monkeypatch, capsys):
@@ -103,7 +105,7 @@ def test_the_command_fails_where_something_is_missed(x64, tmp_path, monkeypatch,
 def test_what_is_missing_for_torchs_inputs_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "expecttest", None)
     with pytest.raises(ImportError, match=r"cannot import its test inputs .* pip install expecttest"):
-        samples.op_infos()
+        inputs.op_infos()
 
 
 # The command finds what is wrong

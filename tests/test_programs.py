@@ -42,7 +42,7 @@ def program(producer, function):
     @jax.jit
     def after(x, traced, cotangent):
         y, pull_back = jax.vjp(function, product(inner(x), traced if producer == "x * traced" else C))
-        return {"forward": y, "derivative": pull_back(cotangent)[0]}
+        return {"value": y, "derivative": pull_back(cotangent)[0]}
 
     return lambda x, cotangent: after(x, np.asarray(C, x.dtype), cotangent)
 
@@ -132,7 +132,7 @@ def test_before_a_product(case, dtype):
     def before(x, c):
         y, pull_back = jax.vjp(function, x)
         derivative = pull_back(jnp.ones_like(y))[0]
-        return {"forward": (y * c, y - c * x), "derivative": (derivative * c, derivative - c * x)}
+        return {"value": (y * c, y - c * x), "derivative": (derivative * c, derivative - c * x)}
 
     wide = x.astype(np.float64)
     with np.errstate(all="ignore"):

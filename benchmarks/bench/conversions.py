@@ -31,8 +31,8 @@ def conversions(*, rounds: int) -> list[Conversion]:
         "torch to NumPy": (lambda: to_numpy(tensor), lambda: np.from_dlpack(tensor)),
         "NumPy to JAX": (lambda: to_jax(array), lambda: jnp.from_dlpack(array)),
         "NumPy to torch": (lambda: to_torch(array), lambda: from_dlpack(array)),
-        "as_torch(jaxact.tanh), forward": (lambda: tanh(tensor), lambda: torch.tanh(tensor)),
-        "as_torch(jaxact.tanh), with backward": (
+        "as_torch(jaxact.tanh), value": (lambda: tanh(tensor), lambda: torch.tanh(tensor)),
+        "as_torch(jaxact.tanh), value and gradient": (
             lambda: torch.autograd.grad(tanh(leaf), leaf, cotangent),
             lambda: torch.autograd.grad(torch.tanh(leaf), leaf, cotangent),
         ),

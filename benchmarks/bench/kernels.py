@@ -18,8 +18,8 @@ from .workloads import Workload, normal, on_gpu
 DTYPES = ("float32", "bfloat16")
 
 
-def with_backward(function: Callable[[jax.Array], jax.Array]) -> Callable[..., tuple[jax.Array, jax.Array]]:
-    """Return a function of input and cotangent that gives the output and the input's gradient."""
+def value_and_gradient(function: Callable[[jax.Array], jax.Array]) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """Return a function of input and cotangent that gives the value and the gradient."""
 
     def both(x: jax.Array, cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
         y, pull_back = jax.vjp(function, x)
@@ -68,12 +68,12 @@ def _compiled_contender(
     return contender
 
 
-def kernel(workload: Workload, direction: str, dtype: str, size: int, *, rounds: int, compiled: bool) -> Kernel:
+def kernel(workload: Workload, computes: str, dtype: str, size: int, *, rounds: int, compiled: bool) -> Kernel:
     """Measure a function.
 
     Args:
         workload: The function.
-        direction: One of DIRECTIONS.
+        computes: One of COMPUTED.
         dtype: The type.
         size: How many elements the input has, a multiple of ROW.
         rounds: How often to measure.
@@ -86,21 +86,21 @@ def kernel(workload: Workload, direction: str, dtype: str, size: int, *, rounds:
     if workload.function in JAX_NN:
         functions["jax.nn"] = workload.jax_nn
     contenders: dict[str, Contender] = {}
-    if direction == "forward":
+    if computes == "value":
         contenders["floor"] = _jax_contender(lambda x: x + 1, x)
         contenders |= {name: _jax_contender(function, x) for name, function in functions.items()}
     else:
         contenders["floor"] = _jax_contender(lambda x, cotangent: (x + 1, x * cotangent), x, cotangent)
         cotangent = cotangent.reshape(-1)[: output.size].reshape(output.shape)
         contenders |= {
-            name: _jax_contender(with_backward(function), x, cotangent) for name, function in functions.items()
+            name: _jax_contender(value_and_gradient(function), x, cotangent) for name, function in functions.items()
         }
     # torch reads the same memory, so that no library's input is the warmer one in a cache. It cannot on a GPU that
     # it does not see.
     tensor = to_torch(x)
     if tensor.is_cuda == on_gpu():
-        tensor = tensor.requires_grad_(direction != "forward")
-        gradient = None if direction == "forward" else to_torch(cotangent)
+        tensor = tensor.requires_grad_(computes != "value")
+        gradient = None if computes == "value" else to_torch(cotangent)
         function = workload.torch(tensor)
         contenders["torch"] = _torch_contender(function, tensor, gradient)
         if compiled and (contender := _compiled_contender(workload.name, function, tensor, gradient)):
@@ -109,11 +109,11 @@ def kernel(workload: Workload, direction: str, dtype: str, size: int, *, rounds:
         contenders["copy"] = _jax_contender(jnp.copy, x)
     # A launch takes as long as a small kernel on a GPU: many are queued, and waited for once.
     times = interleaved(contenders, rounds, calls=20 if on_gpu() else 1)
-    # With backward, input and cotangent are read, output and gradient written.
-    moved = (x.size + output.size) * (1 if direction == "forward" else 2)
+    # With the gradient, input and cotangent are read, output and gradient written.
+    moved = (x.size + output.size) * (1 if computes == "value" else 2)
     return Kernel(
         function=workload.name,
-        direction=direction,
+        computes=computes,
         dtype=dtype,
         size=size,
         milliseconds={name: 1e3 * seconds for name, seconds in times.items()},

@@ -17,7 +17,7 @@ from .conversions import conversions
 from .imports import imports
 from .kernels import DTYPES, kernel
 from .memory import temporaries
-from .results import DIRECTIONS, Results
+from .results import COMPUTED, Results
 from .workloads import normal, on_gpu, workloads
 
 
@@ -43,7 +43,7 @@ class Plan:
     def steps(self) -> int:
         """How often ``run`` reports a step."""
         functions = len(self.functions)
-        return functions * len(self.sizes) * len(self.dtypes) * len(DIRECTIONS) + 2 * functions + 2
+        return functions * len(self.sizes) * len(self.dtypes) * len(COMPUTED) + 2 * functions + 2
 
 
 def full() -> Plan:
@@ -73,10 +73,10 @@ def run(plan: Plan, step: Callable[[str], None] = lambda _: None) -> Results:
     for dtype in plan.dtypes:
         for size in plan.sizes:
             for name in plan.functions:
-                for direction in DIRECTIONS:
+                for computes in COMPUTED:
                     step(f"{name} {dtype} {size}")
                     compiled = plan.compiled and size == max(plan.sizes)
-                    kernels.append(kernel(known[name], direction, dtype, size, rounds=rounds, compiled=compiled))
+                    kernels.append(kernel(known[name], computes, dtype, size, rounds=rounds, compiled=compiled))
             normal.cache_clear()
     calls, memory = [], []
     for name in plan.functions:

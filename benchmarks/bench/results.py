@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any
 
-DIRECTIONS = ("forward", "with backward")
+# What a kernel computes.
+COMPUTED = ("value", "value and gradient")
 PEERS = ("torch", "torch.compile", "jax.nn")
 
 # What is within noise of the bound holds it.
@@ -22,20 +23,20 @@ Times = dict[str, float]
 
 @dataclass(frozen=True)
 class Kernel:
-    """The times of one function at one size, type and direction.
+    """The times of one function at one size and type.
 
     Attributes:
         function: The name of a workload.
-        direction: One of DIRECTIONS.
+        computes: One of COMPUTED.
         dtype: The type.
         size: How many elements the input has.
-        milliseconds: The median of each contender; "floor" is ``x + 1`` (with backward also ``x * cotangent``) in
+        milliseconds: The median of each contender; "floor" is ``x + 1`` (with the gradient also ``x * cotangent``) in
             XLA, and "copy", on a GPU and of functions of one array, is a copy of the input.
         traffic: What must be read and written at least, over what a copy of the input reads and writes.
     """
 
     function: str
-    direction: str
+    computes: str
     dtype: str
     size: int
     milliseconds: Times
@@ -191,7 +192,7 @@ class Results:
         """
         found = []
         for k in self.largest():
-            where = f"{k.dtype}, {k.direction}: "
+            where = f"{k.dtype}, {k.computes}: "
             ratio = k.bound_ratio(accurate.get((k.function, k.dtype), ()))
             if ratio > NOISE:
                 found.append(Miss(k.function, f"{where}time over floor, jax.nn, accurate peer", ratio, NOISE))

@@ -6,19 +6,19 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from .results import DIRECTIONS, PEERS, Results
+from .results import COMPUTED, PEERS, Results
 
 # Tables, each a title, its header and its rows, to be printed or to stand in the docs.
 Tables = list[tuple[str, Sequence[str], list[list[str]]]]
 
 
 def kernel_tables(results: Results) -> Tables:
-    """Return a table of times and ratios for each type, size and direction."""
+    """Return a table of times and ratios for each type, size and what is computed."""
     tables: Tables = []
     for dtype in dict.fromkeys(k.dtype for k in results.kernels):
         for size in sorted({k.size for k in results.kernels}, reverse=True):
-            for direction in DIRECTIONS:
-                kernels = [k for k in results.kernels if (k.dtype, k.size, k.direction) == (dtype, size, direction)]
+            for computes in COMPUTED:
+                kernels = [k for k in results.kernels if (k.dtype, k.size, k.computes) == (dtype, size, computes)]
                 names = ["jaxact", *PEERS, "floor", "copy"]
                 names = [name for name in names if any(name in k.milliseconds for k in kernels)]
                 ratios = ["to floor or jax.nn", "to floor or fastest"]
@@ -29,7 +29,7 @@ def kernel_tables(results: Results) -> Tables:
                     for k in kernels
                 ]
                 header = ["function", *names, *ratios] + (["of copy bandwidth"] if "copy" in names else [])
-                tables.append((f"{dtype}, {size:,} elements, {direction}, milliseconds", header, rows))
+                tables.append((f"{dtype}, {size:,} elements, {computes}, milliseconds", header, rows))
     return tables
 
 
