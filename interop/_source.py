@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LAZY_ZEROS = "it is zeros that torch keeps no memory for"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)  # not frozen, which would cost a microsecond an array
 class Source:
     """What came in as one array, and how it may be taken.
 
