@@ -20,6 +20,7 @@ from jaxact.bench import kernels, memory, timing
 from jaxact.bench.command import ENVIRONMENT, bench, restart_in_environment
 from jaxact.bench.jax_nn import JAX_NN
 from jaxact.bench.results import COMPUTED, Conversion, EagerCall, Imports, Kernel, Results, Temporaries
+from jaxact.bench.tables import measured_and_limit
 from jaxact.bench.workloads import APART, ROW, SHAPES, Workload, normal, workloads
 from jaxact.catalog import BY_NAME
 from jaxact.interop import to_numpy, to_torch
@@ -224,6 +225,22 @@ def test_the_page_names_what_is_missed_and_why(monkeypatch):
     assert "- `relu`: nothing helped.\n" in page
     assert "## Aims that are missed\n\nNone." in page
     assert "| relu | 3.50 | 1.00 | 3.00 | 2.00 | 1.17 | 1.75 |" in page
+
+
+def test_a_miss_says_more_than_its_limit():
+    """Memory has no noise: a miss of 3 KiB in 4 MiB is one, and must not read as if it were none."""
+    temporaries = [Temporaries("log_softmax", {"jaxact": 4464128, "jax.nn": 4461056})]
+    (miss,) = dataclasses.replace(GOOD, temporaries=temporaries).misses()
+    assert measured_and_limit(miss) == ("1.001", "1.000")
+    (miss,) = MISSED["kernel"].misses()
+    assert measured_and_limit(miss) == ("1.17", "1.10")
+
+
+def test_the_page_is_the_one_that_the_figures_make(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    script = importlib.import_module("speed")
+    results = Results.from_json(json.loads(script.DATA.read_text()))
+    assert script.page(results, script.accurate_peers()) == script.PAGE.read_text()
 
 
 def test_the_plot_has_a_point_for_each_contender(monkeypatch):

@@ -6,7 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from .results import COMPUTED, PEERS, Results
+from .results import COMPUTED, PEERS, Miss, Results
 
 # Tables, each a title, its header and its rows, to be printed or to stand in the docs.
 Tables = list[tuple[str, Sequence[str], list[list[str]]]]
@@ -73,11 +73,19 @@ def other_tables(results: Results) -> Tables:
     ]
 
 
-def number(value: float | None) -> str:
-    """Return a number as it stands in a table: three digits or more, nothing for None."""
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a number as it stands in a table: so many digits or more, nothing for None."""
     if value is None:
         return ""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:#.3g}"
+    return f"{value:.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:#.{digits}g}"
+
+
+def measured_and_limit(miss: Miss) -> tuple[str, str]:
+    """Return the two numbers of a miss, with as many digits as it takes to tell them apart: memory has no noise."""
+    digits = 3
+    while (measured := number(miss.measured, digits)) == (limit := number(miss.limit, digits)):
+        digits += 1
+    return measured, limit
 
 
 def _mebibytes(count: int | None) -> str:
@@ -95,5 +103,6 @@ def show(results: Results, console: Console) -> None:
         console.print(table)
     for miss in results.misses():
         kind = "aim" if miss.aim else "bound"
-        text = f"{kind} missed: {miss.subject}, {miss.what}: {number(miss.measured)}, not {number(miss.limit)}"
+        measured, limit = measured_and_limit(miss)
+        text = f"{kind} missed: {miss.subject}, {miss.what}: {measured}, not {limit}"
         console.print(text, highlight=False)
