@@ -29,7 +29,7 @@ lint: .venv/installed
 # mypy looks for jaxact.bench and jaxact.interop inside jaxact: it is given the folders as they are installed.
 types: .venv/installed
 	rm -rf build/types && mkdir -p build/types && cp -r jaxact build/types/ && cp -r interop benchmarks/bench build/types/jaxact/
-	$(BIN)/mypy build/types/jaxact
+	MYPYPATH=build/types:benchmarks $(BIN)/mypy build/types/jaxact benchmarks/*.py
 
 test-checkout: .venv/installed  ## the same tests on the checkout, without a wheel
 	$(BIN)/pytest $(TOGETHER)

@@ -118,9 +118,9 @@ def table(
             heading = library if order == orders[0] else f"{order}: {library}"
             columns.append([heading, *(show(entry[order]) if order in entry else "" for entry in entries)])
     columns = [column for column in columns if any(column[1:])]
-    header, *rows = zip(*columns, strict=True)
-    rows = [list(row) for row in rows if any(row[1:])]
-    return [list(header), *rows] if rows else []
+    header, *lines = map(list, zip(*columns, strict=True))
+    rows = [line for line in lines if any(line[1:])]
+    return [header, *rows] if rows else []
 
 
 def _lost(errors: Record) -> str:

@@ -36,7 +36,19 @@ DTYPES = ("float32", "float64")
 COUNT, COUNT_EXACT = 2**14, 2**9
 
 # Of these, which are no lines and parabolas, the second derivative counts.
-SMOOTH = ("elu", "selu", "celu", "softplus", "logsigmoid", "sigmoid", "tanh", "softsign", "tanhshrink", "silu", "gelu")
+SMOOTH: tuple[str, ...] = (
+    "elu",
+    "selu",
+    "celu",
+    "softplus",
+    "logsigmoid",
+    "sigmoid",
+    "tanh",
+    "softsign",
+    "tanhshrink",
+    "silu",
+    "gelu",
+)
 SMOOTH += ("gelu_tanh", "mish")
 
 Key = tuple[str, str, str]

@@ -18,7 +18,7 @@ import os
 import platform
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -225,7 +225,7 @@ def show(data: Record, console: Console) -> None:
         dtypes = len({entry["dtype"] for entry in found})
         table.add_row(name, str(dtypes), *(f"{count[key]:,}" for key in columns))
     console.print(table)
-    noted = Counter({})
+    noted: Counter[tuple[str, str]] = Counter()
     for entry in data["samples"]:
         noted.update({(entry["name"], reason): number for reason, number in entry["noted"].items()})
     for (name, reason), number in noted.items():
@@ -318,6 +318,7 @@ def main(
         tables = [validate(table, dtype) for table in IN_NUMPY for dtype in ("float32", "float64")]
         found = [conformance_reports.find(report) for report in REPORTS]
         data = record(samples_to_keep(names) if kept else [], tables, found)
+        done: Iterator[tuple[Any, list[Tally]]]
         if quick:
             done = ((name, tallies(name, chosen, quick)) for name in track(names, console=console, transient=True))
         else:

@@ -70,11 +70,14 @@ def exactly(call: Call, order: str, x: Array) -> Array:
     for long arrays gives is what a user sees.
     """
     results: dict[bytes, Any] = {}
+    define = definition(call)
+    if define is None:
+        raise ValueError(f"{call.name} has no definition at a number of {call.dtype}")
     for point in x:
         key = point.tobytes()  # NaNs are not equal, and with them complex numbers that differ
         if key in results:
             continue
-        result = definition(call)(order, point) if call.dtype.is_complex or not np.isnan(point) else np.nan
+        result = define(order, point) if call.dtype.is_complex or not np.isnan(point) else np.nan
         if np.isnan(result):
             long = torch.from_numpy(np.full(1024, point)).to(call.dtype)
             what = "output 0" if order == "value" else f"gradient of {call.first}"

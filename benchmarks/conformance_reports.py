@@ -79,8 +79,12 @@ def find(report: Report) -> Finding:
         errors, bound = _excess(theirs, exact, report), _excess(ours, exact, report)
     worst = int(np.argmax(errors))
     return Finding(
-        *(report.numbers, report.what, report.dtype),
-        *(float(y[worst]) for y in (theirs, exact, ours)),
+        numbers=report.numbers,
+        what=report.what,
+        dtype=report.dtype,
+        theirs=float(theirs[worst]),
+        exact=float(exact[worst]),
+        jaxact=float(ours[worst]),
         reproduced=bool(errors.max() > 1),
         right=bool(bound.max() <= 1),
     )

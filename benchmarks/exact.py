@@ -1,8 +1,12 @@
 """The activations as their definitions have them, in mpmath at any precision, with their derivatives.
 
 Names and parameters are jaxact's. Nothing here is arranged against cancellation: precision does that. Derivatives
-come from the definitions by the rules of calculus, which a `Jet` follows through each step.
+come from the definitions by the rules of calculus, which a `Jet` follows through each step. A number is a `Jet`, one of
+mpmath's or one of Python's, and so is typed as anything.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from mpmath import mp, mpf
@@ -18,176 +22,178 @@ FAR = mpf(10) ** 320
 class Jet:
     """A number with its first and second derivative by something that it depends on."""
 
-    def __init__(self, value, first=0, second=0):
+    def __init__(self, value: Any, first: Any = 0, second: Any = 0) -> None:
         self.orders = (value, first, second)
 
-    def through(self, value, first, second):
+    def through(self, value: Any, first: Any, second: Any) -> "Jet":
         """Return a function of the number, from that function's value and derivatives there: the chain rule."""
         _, du, ddu = self.orders
         return Jet(value, first * du, second * du * du + first * ddu)
 
-    def __add__(self, other):
+    def __add__(self, other: Any) -> "Jet":
         return Jet(*(a + b for a, b in zip(self.orders, _jet(other).orders, strict=True)))
 
-    def __neg__(self):
+    def __neg__(self) -> "Jet":
         return Jet(*(-a for a in self.orders))
 
-    def __sub__(self, other):
+    def __sub__(self, other: Any) -> "Jet":
         return self + -other
 
-    def __rsub__(self, other):
+    def __rsub__(self, other: Any) -> "Jet":
         return -self + other
 
-    def __mul__(self, other):
+    def __mul__(self, other: Any) -> "Jet":
         (u, du, ddu), (v, dv, ddv) = self.orders, _jet(other).orders
         return Jet(u * v, du * v + u * dv, ddu * v + 2 * du * dv + u * ddv)
 
-    def __rtruediv__(self, other):
+    def __rtruediv__(self, other: Any) -> "Jet":
         r = 1 / self.orders[0]
         return self.through(r, -r * r, 2 * r**3) * other
 
-    def __truediv__(self, other):
+    def __truediv__(self, other: Any) -> "Jet":
         return self * (1 / _jet(other))
 
-    def __abs__(self):
+    def __abs__(self) -> "Jet":
         return -self if self < 0 else self
 
-    def __lt__(self, other):
+    def __lt__(self, other: Any) -> bool:
         return self.orders[0] < _jet(other).orders[0]
 
-    def __gt__(self, other):
+    def __gt__(self, other: Any) -> bool:
         return self.orders[0] > _jet(other).orders[0]
 
     __radd__, __rmul__ = __add__, __mul__
 
 
-def _jet(number):
+def _jet(number: Any) -> Jet:
     return number if isinstance(number, Jet) else Jet(mpf(number))
 
 
-def exp(x):
+def exp(x: Any) -> Any:
     return x.through(*[_exp(x.orders[0])] * 3)
 
 
-def _exp(value):
+def _exp(value: Any) -> Any:
     return mp.exp(max(-FAR, min(value, FAR)))
 
 
-def log1p(x):
+def log1p(x: Any) -> Any:
     r = 1 / (1 + x.orders[0])
     return x.through(mp.log1p(x.orders[0]), r, -r * r)
 
 
-def tanh(x):
+def tanh(x: Any) -> Any:
     y, slope = mp.tanh(x.orders[0]), mp.sech(x.orders[0]) ** 2
     return x.through(y, slope, -2 * y * slope)
 
 
-def erfc(x):
+def erfc(x: Any) -> Any:
     value = x.orders[0]
     slope = -2 / mp.sqrt(mp.pi) * _exp(-value * value)
     near = max(-(10**5), min(value, 10**5))  # as far out as mpmath computes it, and as floats tell it from 0 and 2
     return x.through(mp.erfc(near), slope, -2 * value * slope)
 
 
-def relu(x):
+def relu(x: Any) -> Any:
     return max(x, 0)
 
 
-def relu6(x):
+def relu6(x: Any) -> Any:
     return min(max(x, 0), 6)
 
 
-def leaky_relu(x, negative_slope=0.01):
+def leaky_relu(x: Any, negative_slope: Any = 0.01) -> Any:
     return x if x > 0 else negative_slope * x
 
 
-def prelu(x, weight=0.25):
+def prelu(x: Any, weight: Any = 0.25) -> Any:
     return leaky_relu(x, weight)
 
 
-def threshold(x, threshold, value):
+def threshold(x: Any, threshold: Any, value: Any) -> Any:
     return x if x > threshold else value
 
 
-def elu(x, alpha=1.0):
+def elu(x: Any, alpha: Any = 1.0) -> Any:
     return x if x > 0 else alpha * (exp(x) - 1)
 
 
-def selu(x):
+def selu(x: Any) -> Any:
     scale, alpha = mpf("1.0507009873554804934193349852946"), mpf("1.6732632423543772848170429916717")
     return scale * elu(x, alpha)
 
 
-def celu(x, alpha=1.0):
+def celu(x: Any, alpha: Any = 1.0) -> Any:
     return x if x > 0 else alpha * (exp(x / alpha) - 1)
 
 
-def softplus(x, beta=1.0, threshold=20.0):
+def softplus(x: Any, beta: Any = 1.0, threshold: Any = 20.0) -> Any:
     return x if beta * x > threshold else log1p(exp(beta * x)) / beta
 
 
-def logsigmoid(x):
+def logsigmoid(x: Any) -> Any:
     return -log1p(exp(-x))
 
 
-def sigmoid(x):
+def sigmoid(x: Any) -> Any:
     return 1 / (1 + exp(-x))
 
 
-def softsign(x):
+def softsign(x: Any) -> Any:
     return x / (1 + abs(x))
 
 
-def tanhshrink(x):
+def tanhshrink(x: Any) -> Any:
     return x - tanh(x)
 
 
-def silu(x):
+def silu(x: Any) -> Any:
     return x * sigmoid(x)
 
 
-def gelu(x, approximate="none"):
+def gelu(x: Any, approximate: Any = "none") -> Any:
     if approximate == "tanh":  # x (1 + tanh(u)) / 2
         return x * sigmoid(2 * mp.sqrt(2 / mp.pi) * (x + mpf("0.044715") * x * x * x))
     return x / 2 * erfc(-x / mp.sqrt(2))
 
 
-def mish(x):
+def mish(x: Any) -> Any:
     return x * tanh(log1p(exp(x)))
 
 
-def hardtanh(x, min_val=-1.0, max_val=1.0):
+def hardtanh(x: Any, min_val: Any = -1.0, max_val: Any = 1.0) -> Any:
     return min(max(x, min_val), max_val)
 
 
-def hardsigmoid(x):
+def hardsigmoid(x: Any) -> Any:
     return relu6(x + 3) / 6
 
 
-def hardswish(x):
+def hardswish(x: Any) -> Any:
     return x * relu6(x + 3) / 6
 
 
-def hardshrink(x, lambd=0.5):
+def hardshrink(x: Any, lambd: Any = 0.5) -> Any:
     return x if abs(x) > lambd else 0
 
 
-def softshrink(x, lambd=0.5):
+def softshrink(x: Any, lambd: Any = 0.5) -> Any:
     return x - max(min(x, lambd), -lambd)
 
 
-def value(function, x, **parameters):
+def value(function: Callable[..., Any], x: Any, **parameters: Any) -> Any:
     """Return the exact value at the float x, to 20 digits and more."""
     return derivatives(function, x, (0,), **parameters)[0]
 
 
-def derivative(function, x, **parameters):
+def derivative(function: Callable[..., Any], x: Any, **parameters: Any) -> Any:
     """Return the exact derivative at the float x, which is no kink, to 20 digits and more."""
     return derivatives(function, x, (1,), **parameters)[0]
 
 
-def derivatives(function, x, orders=(0, 1, 2), by=None, **parameters):
+def derivatives(
+    function: Callable[..., Any], x: Any, orders: tuple[int, ...] = (0, 1, 2), by: str | None = None, **parameters: Any
+) -> list[Any]:
     """Return the exact derivatives at the float x, which is no kink, to 20 digits and more.
 
     Those at an infinity are those at 2^4000, which round to the limits.
@@ -215,25 +221,25 @@ _exponentials = np.vectorize(mp.exp, otypes=[object])
 
 
 def multi_head_attention_forward(
-    query,
-    key,
-    value,
-    embed_dim_to_check,
-    num_heads,
-    in_proj_weight,
-    in_proj_bias,
-    bias_k,
-    bias_v,
-    add_zero_attn,
-    out_proj_weight,
-    out_proj_bias,
-    attn_mask=None,
-    q_proj_weight=None,
-    k_proj_weight=None,
-    v_proj_weight=None,
-    average_attn_weights=True,
-    **_,
-):
+    query: Any,
+    key: Any,
+    value: Any,
+    embed_dim_to_check: Any,
+    num_heads: Any,
+    in_proj_weight: Any,
+    in_proj_bias: Any,
+    bias_k: Any,
+    bias_v: Any,
+    add_zero_attn: Any,
+    out_proj_weight: Any,
+    out_proj_bias: Any,
+    attn_mask: Any = None,
+    q_proj_weight: Any = None,
+    k_proj_weight: Any = None,
+    v_proj_weight: Any = None,
+    average_attn_weights: Any = True,
+    **_: Any,
+) -> Any:
     """Return the outputs and weights of multi-head attention, without dropout and padding: arrays of mpf, and bool."""
     batched = query.ndim == 3
     sequences = [x if batched else x[:, None] for x in (query, key, value)]

@@ -2,8 +2,10 @@
 
 import ast
 import pkgutil
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,29 @@ def imported(path):
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level]
     return {name.partition(".")[0] for name in names}
+
+
+def brought(extra, extras):
+    """Return the names of the distributions that an extra of pyproject.toml installs, those of other extras too."""
+    found = set()
+    for requirement in extras[extra]:
+        if others := re.match(r"jaxact\[(.*)\]", requirement):
+            found = found.union(*(brought(other, extras) for other in others[1].split(",")))
+        else:
+            found.add(re.match(r"[\w-]+", requirement)[0])
+    return found
+
+
+@pytest.mark.parametrize(("folder", "extra"), [("tests", "test"), ("benchmarks", "bench")])
+def test_an_extra_brings_what_a_folder_imports(folder, extra):
+    root = Path(__file__).parents[1]
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    files = [path for part in ("tests", "benchmarks") for path in (root / part).rglob("*.py")]
+    names = set().union(*(imported(path) for path in files if path.is_relative_to(root / folder)))
+    names -= sys.stdlib_module_names | {path.stem for path in files} | {"jaxact"}
+    installed = brought(extra, project["optional-dependencies"])
+    installed |= {re.match(r"[\w-]+", requirement)[0] for requirement in project["dependencies"]}
+    assert {name for name in names if name.replace("_", "-") not in installed} == set()
 
 
 def test_only_interop_and_bench_import_torch():
