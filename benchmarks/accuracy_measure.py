@@ -108,7 +108,7 @@ def _run_torch(case: Case, orders: tuple[str, ...], x: Any) -> Results:
 @contextlib.contextmanager
 def precision(dtype: str) -> Iterator[None]:
     """Have JAX in 64-bit mode for float64, and as it was afterwards."""
-    before = jax.config.jax_enable_x64  # type: ignore[attr-defined]
+    before = jax.config.jax_enable_x64  # type: ignore[attr-defined]  # JAX makes its options at run time
     jax.config.update("jax_enable_x64", dtype == "float64")
     try:
         yield

@@ -174,7 +174,7 @@ class _TorchFunction:
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """Call the JAX function, at once."""
-        if torch.jit.is_tracing():  # type: ignore[attr-defined]
+        if torch.jit.is_tracing():  # type: ignore[attr-defined]  # public, but not listed
             raise TypeError(
                 "as_torch: torch.jit.trace cannot hold a JAX function; torch.export.export with strict=False can"
             )
@@ -199,7 +199,7 @@ class _TorchFunction:
     def __reduce__(self) -> Any:
         """Pickle by name what its name finds, as functions are pickled, and else what it is made of."""
         if _is_found_by_name(self):
-            return self.__qualname__  # type: ignore[attr-defined]
+            return self.__qualname__  # type: ignore[attr-defined]  # update_wrapper has set it
         declared = tuple(self._declared.positions), tuple(self._declared.names)
         if _is_found_by_name(self._fn):  # which jitted functions don't do by themselves
             return _as_torch_by_name, (self._fn.__module__, self._fn.__qualname__, *declared)

@@ -23,7 +23,4 @@ def _axes_of(array: jax.Array) -> frozenset[Any]:
 
 
 def _vary(array: jax.Array, axes: tuple[Any, ...]) -> jax.Array:
-    if not axes:
-        return array
-    lax: Any = jax.lax  # which has only pvary before JAX 0.8.2
-    return lax.pcast(array, axes, to="varying") if hasattr(lax, "pcast") else lax.pvary(array, axes)
+    return jax.lax.pcast(array, axes, to="varying") if axes else array

@@ -119,13 +119,11 @@ class _Boundary:
         widen: bool,
     ) -> None:
         self.name = formula.__name__
-        self._formula, self._keeps, self._to_float32, self._check, self._widen = (
-            formula,
-            keeps,
-            to_float32,
-            check,
-            widen,
-        )
+        self._formula = formula
+        self._keeps = keeps
+        self._to_float32 = to_float32
+        self._check = check
+        self._widen = widen
         self._signature = inspect.signature(formula)
         _, *parameters = self._signature.parameters.values()
         self._kinds = {p.name: _kind(p.annotation) for p in parameters}

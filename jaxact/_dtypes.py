@@ -77,7 +77,7 @@ def matmul_precision(dtype: np.dtype) -> lax.Precision | None:
 
     On accelerators the default may round float32 operands to as few bits as bfloat16 has.
     """
-    chosen = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    chosen = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]  # JAX makes its options at run time
     return None if dtype in HALVES or chosen else lax.Precision.HIGHEST
 
 
