@@ -1,4 +1,4 @@
-"""Overhead: an eager call is one compiled kernel, at most twice a jitted x + 1 on 1,024 elements."""
+"""Overhead: an eager call on 1,024 elements is one compiled kernel, and takes at most 1.5 times a jitted x + 1."""
 
 import inspect
 import time
@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import jaxact
-from oracle import ROWS
+from oracle import ROWS, names
 
 pytestmark = pytest.mark.timing
 
@@ -34,9 +33,12 @@ def fastest_ratio(f, g, rounds=40, calls=100):
     return min(times[f]) / min(times[g])
 
 
-# A parameter that is passed costs the check of it and one more argument of the kernel: some 2 and 1 microseconds of
-# the 7 that the addition takes here. threshold has two that must be; log_softmax computes for as long as two additions.
-BOUNDS = {"threshold": 2.5, "log_softmax": 2.5}
+BOUND = 1.5
+# What takes longer, since JAX alone takes longer for it, and how many times a jitted x + 1 it may take. A number handed
+# to a compiled function takes half as long as the addition: x + a is 1.5 of it, and a function of two numbers 1.9. So
+# prelu is 1.3 to 1.7, leaky_relu with a slope 1.5 to 1.7, and threshold 1.6 to 2.1. Of softmax, softmin and log_softmax
+# the compiled function itself takes 1.6 to 1.8 on rows of 16, and a call takes no more.
+ABOVE = {"prelu": 2, "leaky_relu": 2, "threshold": 2.5, "softmax": 2, "softmin": 2, "log_softmax": 2}
 
 
 def required(row):
@@ -45,19 +47,26 @@ def required(row):
     return {k: v for k, v in row.parameters.items() if signature.parameters[k].default is inspect.Parameter.empty}
 
 
-@pytest.mark.parametrize("row", ROWS)
-def test_an_eager_call_costs_at_most_two_jitted_additions(row):
-    add = jax.jit(lambda x: x + 1)
-    x = X.reshape(8, 8, 16) if row.family == "normalizing" else X
-    parameters = required(row)
-    assert is_fast(lambda: row.function(x, **parameters), lambda: add(x), BOUNDS.get(row.name, 2))
+def shaped(row):
+    """Return X, as rows of 16 for what works on rows."""
+    return X.reshape(8, 8, 16) if row.family == "normalizing" else X
 
 
-def test_an_eager_call_with_a_slope_too():
-    add = jax.jit(lambda x: x + 1)
-    assert is_fast(lambda: jaxact.leaky_relu(X, 0.1), lambda: add(X), 2)
+@pytest.mark.parametrize("row", [row for row in ROWS if row.id not in ABOVE or row.id == "leaky_relu"])
+def test_an_eager_call_costs_at_most_one_and_a_half_jitted_additions(row):
+    add, x, parameters = jax.jit(lambda x: x + 1), shaped(row), required(row)
+    assert is_fast(lambda: row.function(x, **parameters), lambda: add(x), BOUND)
+
+
+@pytest.mark.parametrize("row", names(*ABOVE))
+def test_a_call_that_costs_more_costs_no_more_than_jax_takes_for_it(row):
+    """At most 1.5 times the same function within jit, called with the same numbers."""
+    add, x, parameters = jax.jit(lambda x: x + 1), shaped(row), required(row) or dict(row.parameters)
+    compiled = jax.jit(row.function, static_argnames="dim" if "dim" in parameters else ())
+    assert is_fast(lambda: row.function(x, **parameters), lambda: add(x), ABOVE[row.name])
+    assert is_fast(lambda: row.function(x, **parameters), lambda: compiled(x, **parameters), BOUND)
 
 
 def test_the_bound_can_be_exceeded():
     add = jax.jit(lambda x: x + 1)
-    assert not is_fast(lambda: jnp.where(X > 0, X, 0.1 * X) + 1, lambda: add(X), 2)
+    assert not is_fast(lambda: jnp.where(X > 0, X, 0.1 * X) + 1, lambda: add(X), max(ABOVE.values()))
