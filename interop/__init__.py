@@ -17,11 +17,28 @@ if TYPE_CHECKING:
     from ._as_jax import as_jax
     from ._as_torch import as_torch
     from ._port import port
+    from .crosscheck.comparing import assert_parity, compare
 
-__all__ = ["PrecisionWarning", "as_jax", "as_torch", "port", "to_jax", "to_numpy", "to_torch"]
+__all__ = [
+    "PrecisionWarning",
+    "as_jax",
+    "as_torch",
+    "assert_parity",
+    "compare",
+    "port",
+    "to_jax",
+    "to_numpy",
+    "to_torch",
+]
 
 # The functions whose modules import torch.
-_LOOKED_UP = {"as_jax": "._as_jax", "as_torch": "._as_torch", "port": "._port"}
+_LOOKED_UP = {
+    "as_jax": "._as_jax",
+    "as_torch": "._as_torch",
+    "assert_parity": ".crosscheck.comparing",
+    "compare": ".crosscheck.comparing",
+    "port": "._port",
+}
 
 
 def __getattr__(name: str) -> Any:
