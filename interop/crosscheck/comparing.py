@@ -10,15 +10,21 @@ import torch
 
 from .inputs import cotangents as drawn_cotangents
 from .inputs import is_inexact, is_key, prepared
-from .jax_side import JaxSide, inexact_places, jax_side
+from .jax_side import JaxSide, inexact_places, jax_side, named_arrays
 from .judging import Reference, judge
 from .report import Report, Row
-from .search import divergences
+from .matching import Matching
+from .program import Program
+from .rounding import Rounding
+from .search import Search
 from .torch_side import Results, TorchSide, unready
 
 # How many times torch is run with roundings at random, to see how far they move each element: first, and where an
 # element seems to be off.
 SAMPLES = (6, 18)
+
+# How many bytes of torch's results are kept for the search; what is beyond is known by its fingerprint alone.
+KEPT = 1 << 29
 
 Parameters = Mapping[str, str | tuple[str, Sequence[int]]]
 
@@ -138,7 +144,7 @@ class _Comparison:
         rows = [*structure, *self._judged(port, pairs, native, gradients)]
         found, steps = [], []
         if not all(row.passed for row in rows):
-            found, steps = divergences(self.ours, self.theirs, pairs, rows)
+            found, steps = self._search(pairs, port, rows)
         return Report(tuple(rows), tuple(found), tuple(steps), tuple(self.refusals), tuple(self.notes))
 
     def _run_both(self) -> tuple[Results, dict[str, np.ndarray]]:
@@ -207,6 +213,36 @@ class _Comparison:
             samples += [self._arrays(pairs, self._disturbed(len(samples) + i)) for i in range(count)]
             judged = rows([_noise(y, [s[i] for s in samples]) for i, y in enumerate(theirs[1])])
         return judged
+
+    def _search(self, pairs: list[tuple[str, str]], port: dict[str, np.ndarray], rows: list[Row]) -> tuple[list, list]:
+        """Return where the port parts from torch, and torch's modules in order."""
+        backward = all(row.passed for row in rows if row.kind == "output")
+        given = self.cotangents if backward else None
+        wrt = self.wrt if backward else []
+        recording = self.theirs.record(given, wrt=wrt, keep=KEPT)
+        eps = self.eps()
+        disturbed = [self.theirs.record(given, wrt=wrt, keep=KEPT, rounding=Rounding(eps, seed)) for seed in range(2)]
+        matching = Matching(recording, disturbed, eps)
+        del disturbed
+        if backward:
+            ours = {a: self.cotangents[b].astype(port[a].dtype) for a, b in pairs if b in self.cotangents}
+            function, moving, cotangents = self.ours.gradient_function(
+                ours, inexact_places(self.inputs), list(self.mapping)
+            )
+            program = Program(lambda _, xs: function(*xs), [moving, cotangents], [])
+            outputs = [
+                (i, place) for i, place in zip(recording.gradients, program.outputs, strict=False) if i is not None
+            ]
+        else:
+            function = lambda weights, xs: [y for _, y in named_arrays(self.ours.function(weights, *xs))]  # noqa: E731
+            program = Program(function, self.ours.inputs, self.ours.parameters)
+            names = list(port)
+            outputs = [
+                (recording.outputs[b], program.outputs[names.index(a)]) for a, b in pairs if b in recording.outputs
+            ]
+        search = Search(recording, matching, program, outputs, backward)
+        search.run()
+        return search.divergences, search.steps()
 
     def _exact(self) -> Results:
         return self.theirs.run(self.cotangents if self.gradient else None, wrt=self.wrt, exact=True)

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from .._to_numpy import to_numpy
+from jaxact.interop._to_numpy import to_numpy
 
 
 def prepared(inputs: Sequence[Any], seed: int) -> tuple[list[Any], list[str]]:

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._to_jax import to_jax
-from .._to_numpy import to_numpy
+from jaxact.interop._to_jax import to_jax
+from jaxact.interop._to_numpy import to_numpy
+
 from .inputs import is_inexact
 
 

@@ -11,7 +11,8 @@ import dataclasses
 
 import numpy as np
 
-from ..parity import ulp_distance
+from jaxact.interop.parity import ulp_distance
+
 from .report import Element, Row
 
 # Both factors and the floors are measured on right and wrong ports, see docs/crosscheck.md.

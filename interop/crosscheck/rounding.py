@@ -10,40 +10,16 @@ from typing import Any
 
 import torch
 
-from .._torch_private import TorchDispatchMode
+from jaxact.interop._torch_private import TorchDispatchMode
 
 # What sums many terms, by the start of its name.
-_SUMS = [
-    "mm",
-    "addmm",
-    "bmm",
-    "baddbmm",
-    "mv",
-    "addmv",
-    "dot",
-    "convolution",
-    "sum",
-    "mean",
-    "var",
-    "std",
-    "native_",
-    "_softmax",
-    "_log_softmax",
-    "cumsum",
-    "norm",
-    "linalg_",
-    "logsumexp",
-    "embedding_dense_backward",
-    "avg_pool",
-    "_adaptive_avg_pool",
-    "upsample_",
-    "_cdist",
-    "prod",
-    "index_add",
-    "scatter_add",
-    "mse_loss",
-    "nll_loss",
-]
+_SUMS = tuple(
+    """
+    mm addmm bmm baddbmm mv addmv dot convolution linalg_ prod _cdist sum mean var std norm native_ _softmax _safe_softmax
+    _log_softmax logsumexp cumsum embedding_dense_backward index_add scatter_add mse_loss nll_loss avg_pool
+    _adaptive_avg_pool upsample_
+    """.split()  # noqa: SIM905
+)
 # What is made of terms as large as its first argument.
 _OF_TERMS = ("gelu", "silu", "mish", "hardswish", "elu", "softplus", "log_sigmoid", "selu", "celu")
 _MANY = 1_000_000
@@ -59,15 +35,16 @@ class Rounding(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__
-        if name.startswith(tuple(_SUMS)):
+        if name.startswith(_SUMS):
             args = self._moved_operands(args)
         results = func(*args, **(kwargs or {}))
         taken = {x.untyped_storage().data_ptr() for x in _tensors(args)}
         for y in _tensors(results):
             if y.untyped_storage().data_ptr() in taken and not func._schema.is_mutable:
                 continue  # a view
-            if moves(name):
-                y.add_(_terms(name, args, y) * self._noise(y))
+            if rounds(name):
+                terms = _terms(name, args, y)
+                y.copy_(y * (1 + self._noise(y)) if terms is y else y + terms * self._noise(y))
         return results
 
     def _noise(self, like: torch.Tensor) -> torch.Tensor:
@@ -82,97 +59,28 @@ class Rounding(TorchDispatchMode):
         def move(x: Any) -> Any:
             if not _is_wide(x) or (x.numel() > _MANY and x.numel() > smallest):
                 return x
-            return x + x * self._noise(x)
+            return x * (1 + self._noise(x))  # an infinity stays one
 
         return tuple(map(move, args))
 
 
-# What moves numbers and computes none.
-_COPIES = frozenset(
-    [
-        "clone",
-        "_to_copy",
-        "copy_",
-        "cat",
-        "stack",
-        "index",
-        "index_select",
-        "gather",
-        "embedding",
-        "repeat",
-        "repeat_interleave",
-        "flip",
-        "roll",
-        "constant_pad_nd",
-        "contiguous",
-        "lift_fresh",
-        "lift_fresh_copy",
-        "masked_fill",
-        "masked_fill_",
-        "where",
-        "max_pool2d_with_indices",
-        "max_pool3d_with_indices",
-        "zeros",
-        "ones",
-        "full",
-        "zeros_like",
-        "ones_like",
-        "full_like",
-        "new_zeros",
-        "new_ones",
-        "new_full",
-        "empty",
-        "empty_like",
-        "new_empty",
-        "fill_",
-        "zero_",
-        "arange",
-        "scalar_tensor",
-        "slice_backward",
-        "select_backward",
-        "slice_scatter",
-        "select_scatter",
-        "index_put",
-        "index_put_",
-        "_unsafe_view",
-        "tril",
-        "triu",
-        "sort",
-        "topk",
-        "max",
-        "min",
-        "amax",
-        "amin",
-        "relu",
-        "relu_",
-        "threshold_backward",
-        "hardtanh",
-        "clamp",
-        "clamp_",
-        "neg",
-        "abs",
-        "sign",
-        "sgn",
-        "unfold_backward",
-        "_reshape_copy",
-        "view_copy",
-        "expand_copy",
-        "permute_copy",
-        "as_strided",
-        "scatter",
-        "tril_indices",
-        "maximum",
-        "minimum",
-        "reflection_pad2d",
-        "replication_pad2d",
-        "reflection_pad1d",
-        "unbind",
-        "split",
-        "chunk",
-        "eye",
-        "new_empty_strided",
-        "empty_strided",
-    ]
+# What moves numbers as they are, and leaves none out but by place.
+_MOVES = frozenset(
+    """
+    clone _to_copy copy_ cat stack contiguous lift_fresh lift_fresh_copy _reshape_copy view_copy expand_copy permute_copy
+    as_strided unbind split chunk unsafe_split unsafe_chunk _unsafe_view repeat repeat_interleave flip roll detach
+    index index_select gather slice_scatter select_scatter slice_backward select_backward constant_pad_nd unfold_backward
+    zeros ones full zeros_like ones_like full_like new_zeros new_ones new_full empty empty_like new_empty arange eye
+    new_empty_strided empty_strided scalar_tensor fill_ zero_ tril_indices
+    """.split()  # noqa: SIM905
+)
+# What chooses among numbers, or negates: it rounds none either.
+_CHOOSES = frozenset(
+    """
+    embedding index_put index_put_ scatter sort topk where max_pool2d_with_indices max_pool3d_with_indices max min amax
+    amin maximum minimum clamp clamp_ clamp_min clamp_max hardtanh relu relu_ threshold_backward neg abs sign sgn
+    reflection_pad1d reflection_pad2d replication_pad2d tril triu masked_fill masked_fill_
+    """.split()  # noqa: SIM905
 )
 
 
@@ -186,9 +94,14 @@ def _terms(name: str, args: tuple[Any, ...], y: torch.Tensor) -> torch.Tensor:
     return shaped[0] if shaped else y
 
 
-def moves(name: str) -> bool:
-    """Say whether an operation of torch rounds."""
-    return name not in _COPIES
+def rounds(name: str) -> bool:
+    """Say whether an operation of torch rounds its results."""
+    return name not in _MOVES and name not in _CHOOSES
+
+
+def computes(name: str) -> bool:
+    """Say whether an operation of torch computes, or chooses by value: it does more than to move numbers."""
+    return name not in _MOVES
 
 
 def _is_wide(x: Any) -> bool:

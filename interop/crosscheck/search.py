@@ -1,10 +1,300 @@
-"""The search: where does the port part from torch."""
+"""The search: where the port parts from torch, and what follows once the right value stands in the place of the wrong.
 
+A result of torch is *found* if the port has it. It is *sound* if it is found or anything computed from it is: a port may
+compute the same by other steps. The first result that is not sound, though all that fed it is, is where the port parts
+from torch. Then torch's value is put in the place of one value of the port after the other, until what follows is found
+again; that value is the wrong one, its line is the line of the mistake, and the search goes on behind it.
+"""
+
+import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
+import jax.numpy as jnp
+import numpy as np
+
+from .fingerprints import arrangements, distance
+from .matching import Match, Matching, prints_of
+from .program import Program
 from .report import Divergence, Step
+from .torch_recording import Recording
+
+MOST_DIVERGENCES = 12
+# How many results of torch behind the one that differs are tried; how many values of the port in each one's place, the
+# first in the program and the nearest by value; and how many values are computed anew to see what is found then.
+REGION, TRIALS, NEAREST, AHEAD = 8, 24, 8, 120
 
 
-def divergences(*_: Any) -> tuple[list[Divergence], list[Step]]:
-    """Return the places where the port does not follow torch, and torch's modules in order."""
-    return [], []
+@dataclasses.dataclass(frozen=True)
+class Repair:
+    """Torch's value in the place of one of the port's.
+
+    Attributes:
+        node: Torch's result.
+        key: The place in the program, or an operation's number and the place for this operation alone.
+        value: The value.
+        lines: The lines of the code that is wrong.
+        gain: How many results of torch are found then that were not.
+        next: The first of them.
+    """
+
+    node: int
+    key: Any
+    value: Any
+    lines: tuple[str, ...]
+    gain: float
+    next: int | None
+
+
+class Search:
+    """One search.
+
+    Attributes:
+        divergences: What was found so far.
+    """
+
+    def __init__(
+        self, recording: Recording, matching: Matching, program: Program, outputs: list[tuple[int, int]], backward: bool
+    ) -> None:
+        """Prepare a search.
+
+        Args:
+            recording: What torch computed.
+            matching: Its results.
+            program: The port.
+            outputs: For each output or gradient the place of torch's result and that of the port's value.
+            backward: Whether to look at the backward pass alone.
+        """
+        self.nodes, self.matching, self.program, self.backward = recording.nodes, matching, program, backward
+        self.outputs = outputs
+        self.divergences: list[Divergence] = []
+        needed = self._ancestors([node for node, _ in outputs])
+        self.judged = [i for i in matching.judged if i in needed]
+        self.children: dict[int, list[int]] = {}
+        for i in sorted(needed):
+            for parent in self.nodes[i].parents:
+                self.children.setdefault(parent, []).append(i)
+        self.found: dict[int, Match] = {}
+        self.excluded: set[int] = set()
+        self._refresh()
+
+    def run(self) -> None:
+        """Find the divergences, one after the other."""
+        for _ in range(MOST_DIVERGENCES):
+            first = self._first()
+            if first is None:
+                return
+            repair = self._repair(first)
+            self.divergences.append(self._described(first, repair))
+            if repair is None or repair.gain < 1:
+                self.excluded |= self._descendants(first)
+                if repair is None:
+                    continue
+            self.found[repair.node] = Match(-1, True)
+            self.program.adopt(self.program.rerun({repair.key: repair.value}))
+            self._refresh()
+
+    def steps(self) -> list[Step]:
+        """Return torch's modules in the order of execution, found or not."""
+        sound = self._sound()
+        last: dict[tuple[str, str], int] = {}
+        for i in self.judged:
+            place = self.nodes[i].place
+            if place.module and not self.nodes[i].backward:
+                last[place.module, place.kind] = i
+        return [Step(module, kind, i in sound) for (module, kind), i in last.items()]
+
+    def _refresh(self) -> None:
+        wanted = [i for i in self.judged if i not in self.found or not self.found[i].ordered]
+        self.found |= self.matching.find(wanted, self.program.prints, self.program.value)
+
+    def _sound(self) -> set[int]:
+        """Return torch's results that are found, or that something sound is computed from."""
+        sound: set[int] = set()
+        for i in range(len(self.nodes) - 1, -1, -1):
+            match = self.found.get(i)
+            if (match is not None and match.ordered) or any(c in sound for c in self.children.get(i, ())):
+                sound.add(i)
+            elif match is not None and not any(self.nodes[c].is_judged for c in self._descendants(i) - {i}):
+                continue  # in another order, and nothing that follows is found
+        return sound
+
+    def _first(self) -> int | None:
+        sound = self._sound()
+        good: dict[int, bool] = {}
+        for i, node in enumerate(self.nodes):
+            fed = all(good[p] for p in node.parents)
+            if i in sound or not node.depends or i in self.excluded or (self.backward and not node.backward):
+                good[i] = True
+            elif i in self.matching_judged:
+                if fed:
+                    return i
+                good[i] = False
+            else:
+                good[i] = fed
+        return None
+
+    @property
+    def matching_judged(self) -> set[int]:
+        return set(self.judged)
+
+    def _repair(self, first: int) -> Repair | None:
+        """Return the value of the port that is wrong, and what is right; None if none could be told."""
+        best: Repair | None = None
+        for node in self._region(first):
+            for repair in self._trials(node):
+                if best is None or repair.gain > best.gain:
+                    best = repair
+            if best is not None and best.gain >= 1:
+                return best
+        return best
+
+    def _region(self, first: int) -> list[int]:
+        """Return the results that are not sound, from the first on, in the order of execution."""
+        sound, behind = self._sound(), self._descendants(first)
+        return [i for i in self.judged if i in behind and i not in sound][:REGION]
+
+    def _trials(self, node: int) -> Iterator[Repair]:
+        array = self.nodes[node].array
+        if array is None:
+            return
+        ahead = [i for i in self.judged if i in self._descendants(node) and i != node and i not in self.found][:25]
+        for key, place, lines in self._candidates(node):
+            value = self.program.value(place)
+            for arranged in self._arranged(array, np.asarray(value)):
+                put = jnp.asarray(arranged).astype(value.dtype)
+                changed = self.program.rerun({key: put}, stop=AHEAD)
+                gained = self.matching.find(ahead, prints_of(self.program, changed), changed.__getitem__)
+                ordered = sorted(i for i, match in gained.items() if match.ordered)
+                gain = len(ordered) or (0.5 if self._is_output(node, key) else 0)
+                if gain:
+                    yield Repair(node, key, put, lines, gain, ordered[0] if ordered else None)
+                if gain >= 3:
+                    return
+
+    def _candidates(self, node: int) -> list[tuple[Any, int, tuple[str, ...]]]:
+        """Return the values that may be the wrong ones: the key, the place, and the lines of each."""
+        program, size = self.program, self.nodes[node].array.size
+        feeding = [self.found[i].place for i in self._feeding(node) if self.found[i].place >= 0]
+        taken = {match.place for match in self.found.values() if match.ordered}
+        fed = self._fed(feeding)
+        wrong = [i for i, p in program.prints.items() if p.size == size and i in fed and i not in taken]
+        wrong.sort(key=lambda i: (-fed[i], program.maker.get(i, -1)))
+        nearest = sorted(wrong, key=lambda i: distance(program.prints[i], self.nodes[node].print))[:NEAREST]
+        candidates = [(i, i, program.lines(i)) for i in dict.fromkeys([*nearest, *wrong[:TRIALS]])]
+        for place in dict.fromkeys(feeding):  # a step that the port leaves out: its operand goes on as it is
+            if np.size(program.value(place)) == size:
+                users = self._users(place)
+                if users:
+                    candidates.append((place, place, program.operations[users[0][0]].lines))
+                candidates += [((n, i), i, program.operations[n].lines) for n, i in users if len(users) > 1]
+        return candidates
+
+    def _users(self, place: int) -> list[tuple[int, int]]:
+        """Return the operations that use a value, or the same in another shape, with the place that each uses."""
+        users = []
+        for number in self.program.consumers.get(place, ()):
+            results = [i for i in self.program.operations[number].results if self.program.same.get(i) == place]
+            users += [user for i in results for user in self._users(i)] if results else [(number, place)]
+        return users
+
+    def _feeding(self, node: int) -> list[int]:
+        """Return the nearest results before this one that are found."""
+        feeding, pending, seen = [], list(self.nodes[node].parents), set()
+        while pending:
+            i = pending.pop()
+            if i in seen:
+                continue
+            seen.add(i)
+            if i in self.found and i in self.nodes[i].parents + (i,):
+                feeding.append(i)
+            else:
+                pending += self.nodes[i].parents
+        return sorted(feeding)
+
+    def _fed(self, places: list[int]) -> dict[int, int]:
+        """Return what the program computes from values, each with the number of them; everything if there are none."""
+        if not places:
+            return dict.fromkeys(self.program.prints, 0)
+        sources = {place: {place} for place in places}
+        for operation in self.program.operations:
+            taken = set().union(*(sources[i] for i in operation.operands if i in sources))
+            if taken:
+                sources.update(dict.fromkeys((i for i in operation.results if i not in places), taken))
+        return {i: len(taken) for i, taken in sources.items() if i not in places}
+
+    def _arranged(self, array: np.ndarray, value: np.ndarray) -> list[np.ndarray]:
+        """Return torch's values in the shape of the port's: in the order of axes that is nearest, and the next."""
+        if array.shape == value.shape:
+            return [array]
+        with np.errstate(all="ignore"):
+            found = sorted(arrangements(array, value.shape), key=lambda x: np.nanmean(np.abs(x - value)))
+        return found[:2]
+
+    def _is_output(self, node: int, key: Any) -> bool:
+        """Say whether a result of torch is an output, but for its shape, and the value of the port is the same one."""
+        for output, place in self.outputs:
+            i = output
+            while i != node and self.nodes[i].moves and len(self.nodes[i].parents) == 1:
+                (i,) = self.nodes[i].parents
+            if i == node and self.program.origin(place) == key:
+                return True
+        return False
+
+    def _described(self, first: int, repair: Repair | None) -> Divergence:
+        node = self.nodes[first if repair is None or repair.gain < 1 else self._blamed(first, repair)]
+        sound = self._sound()
+        before = [self.nodes[i].place.module for i in self.judged if i < first and i in sound]
+        after = [name for name in before if name != node.place.module]
+        lines, off = (repair.lines, self._off(repair)) if repair else self._guess(first)
+        return Divergence(
+            module=node.place.module,
+            kind=node.place.kind,
+            operation=node.operation,
+            source=lines[-1] if lines else "",
+            calls=lines,
+            torch_source=node.place.line,
+            after=after[-1] if after else "",
+            before=self.nodes[repair.next].place.module if repair and repair.next is not None else "",
+            distance=off,
+            sure=repair is not None and repair.gain >= 1,
+            backward=node.backward,
+        )
+
+    def _blamed(self, first: int, repair: Repair) -> int:
+        return repair.node
+
+    def _off(self, repair: Repair) -> float:
+        place = repair.key if isinstance(repair.key, int) else repair.key[1]
+        ours, right = np.asarray(self.program.value(place), np.float64), np.asarray(repair.value, np.float64)
+        with np.errstate(all="ignore"):
+            apart, scale = np.abs(ours - right), np.abs(right)
+            return float(np.nanmax(apart) / max(np.nanmax(scale), 1e-300))
+
+    def _guess(self, first: int) -> tuple[tuple[str, ...], float]:
+        """Return the lines of the value that is nearest, and how far it is."""
+        program, wanted = self.program, self.nodes[first].print
+        taken = {match.place for match in self.found.values() if match.ordered}
+        near = [(distance(p, wanted), i) for i, p in program.prints.items() if p.size == wanted.size and i not in taken]
+        if not near:
+            return (program.lines(program.outputs[0]) if program.outputs else ()), float("inf")
+        apart, place = min(near)
+        return program.lines(place), apart
+
+    def _ancestors(self, places: list[int]) -> set[int]:
+        found, pending = set(), list(places)
+        while pending:
+            i = pending.pop()
+            if i not in found:
+                found.add(i)
+                pending += self.nodes[i].parents
+        return found
+
+    def _descendants(self, place: int) -> set[int]:
+        found, pending = set(), [place]
+        while pending:
+            i = pending.pop()
+            if i not in found:
+                found.add(i)
+                pending += self.children.get(i, ())
+        return found

@@ -7,13 +7,20 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 import torch
 
-from .._to_numpy import to_numpy
-from .._to_torch import to_torch
+from jaxact.interop._to_numpy import to_numpy
+from jaxact.interop._to_torch import to_torch
+
 from .lifting import in_float64
 from .rounding import Rounding
+from .torch_recording import Recording
+
+
+# Elements of parameters and inputs up to which one thread is used.
+SMALL = 4_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +57,8 @@ class TorchSide:
             if name not in named:
                 raise ValueError(f"compare: torch has no parameter {name!r}; it has {', '.join(named) or 'none'}")
         self.parameters = [named[name] for name in parameters]
+        arrays = [x for x in jax.tree_util.tree_leaves(list(inputs)) if isinstance(x, np.ndarray)]
+        self._small = sum(x.size for x in arrays) + sum(p.numel() for p in named.values()) < SMALL
 
     def run(
         self,
@@ -57,7 +66,7 @@ class TorchSide:
         *,
         wrt: Sequence[int] = (),
         exact: bool = False,
-        within: Any = contextlib.nullcontext(),
+        within: Any = None,
     ) -> Results:
         """Run it, and with cotangents of the outputs its gradients too.
 
@@ -71,7 +80,11 @@ class TorchSide:
         moving = [leaves[i].requires_grad_() for i in wrt] if cotangents is not None else []
         given = {name: to_torch(c, copy=True) for name, c in (cotangents or {}).items()}
         wanted = [*moving, *self.parameters] if cotangents is not None else []
-        with _settings(), in_float64() if exact else contextlib.nullcontext(), within:
+        with (
+            _settings(exact and self._small),
+            in_float64() if exact else contextlib.nullcontext(),
+            within or contextlib.nullcontext(),
+        ):
             outputs = dict(named_tensors(call()))
             gradients = _gradients(outputs, given, wanted) if wanted else []
         return Results({name: _numpy(y) for name, y in outputs.items()}, [_numpy(g) for g in gradients])
@@ -80,9 +93,29 @@ class TorchSide:
         """Run it in float64, with every operation's results moved at random by what a rounding to ``eps`` moves."""
         return self.run(cotangents, wrt=wrt, exact=True, within=Rounding(eps, seed))
 
-    def _call(self, exact: bool) -> tuple[list[torch.Tensor], Callable[[], Any]]:
-        import jax
+    def record(self, cotangents: Any, *, wrt: Sequence[int], keep: int = 0, rounding: Any = None) -> Recording:
+        """Run it in float64, and record what it computes.
 
+        Args:
+            cotangents: As for :meth:`run`.
+            wrt: As for :meth:`run`.
+            keep: How many bytes of results to keep.
+            rounding: A context that moves the results.
+        """
+        leaves, call = self._call(exact=True)
+        moving = [leaves[i].requires_grad_() for i in wrt] if cotangents is not None else []
+        given = {name: to_torch(c, copy=True).to(torch.float64) for name, c in (cotangents or {}).items()}
+        recording = Recording(self.modules, keep)
+        with _settings(self._small), in_float64(), rounding or contextlib.nullcontext(), recording:
+            recording.take([x for x in leaves if isinstance(x, torch.Tensor)])
+            outputs = dict(named_tensors(call()))
+            recording.finish(outputs)
+            if cotangents is not None:
+                recording.before_backward(outputs, list(given.values()))
+                recording.after_backward(_gradients(outputs, given, [*moving, *self.parameters]))
+        return recording
+
+    def _call(self, exact: bool) -> tuple[list[torch.Tensor], Callable[[], Any]]:
         flat, structure = jax.tree_util.tree_flatten(list(self.inputs), is_leaf=lambda x: x is None)
         tensors = [_tensor(x, exact) for x in flat]
         args = jax.tree_util.tree_unflatten(structure, tensors)
@@ -141,15 +174,22 @@ def named_tensors(result: Any, path: str = "") -> Iterator[tuple[str, torch.Tens
 
 
 @contextlib.contextmanager
-def _settings() -> Iterator[None]:
-    """Gradients on, no fast path of inference, and random numbers that are as they were afterwards."""
-    fast = torch.backends.mha.get_fastpath_enabled()
+def _settings(small: bool) -> Iterator[None]:
+    """Gradients on, no fast path of inference, and random numbers that are as they were afterwards.
+
+    Args:
+        small: Whether to keep to one thread: of small arrays, threads take longer to wait for each other than to compute.
+    """
+    fast, threads = torch.backends.mha.get_fastpath_enabled(), torch.get_num_threads()
     torch.backends.mha.set_fastpath_enabled(False)
+    if small:
+        torch.set_num_threads(1)
     try:
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+        torch.set_num_threads(threads)
 
 
 def _copied(module: torch.nn.Module) -> torch.nn.Module:

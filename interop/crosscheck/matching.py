@@ -1,0 +1,91 @@
+"""Which of torch's results the port has: by their sorted values, and then by their order."""
+
+import dataclasses
+
+import numpy as np
+
+from .fingerprints import RMS_NOISE_FACTOR, RMS_ROUNDINGS, Fingerprint, aligned, apart, fingerprint, slack
+from .program import Program
+from .torch_recording import Node, Recording
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+    """A value of the port that is one of torch's results.
+
+    Attributes:
+        place: Its place among the values of the program.
+        ordered: Whether the two agree in some order of axes; if not, the same numbers stand in another order.
+    """
+
+    place: int
+    ordered: bool
+
+
+class Matching:
+    """Torch's results, each with how far the port may be from it."""
+
+    def __init__(self, recording: Recording, disturbed: list[Recording], eps: float) -> None:
+        self.nodes: list[Node] = recording.nodes
+        self._slack: dict[int, np.ndarray] = {}
+        self._rms: dict[int, float] = {}
+        disturbed = [r for r in disturbed if len(r.nodes) == len(self.nodes)]
+        for i, node in enumerate(self.nodes):
+            if node.is_judged:
+                others = [r.nodes[i] for r in disturbed]
+                self._slack[i] = slack(node.print, [x.print for x in others if x.print is not None], eps)
+                self._rms[i] = np.inf
+                if node.array is not None:
+                    noise = [apart(x.array, node.array) for x in others if x.array is not None]
+                    own = RMS_ROUNDINGS * eps * apart(node.array, np.zeros_like(node.array))
+                    self._rms[i] = RMS_NOISE_FACTOR * max(noise, default=0.0) + own + 1e-37
+
+    @property
+    def judged(self) -> list[int]:
+        """The places of the results that the port must have."""
+        return list(self._slack)
+
+    def find(self, wanted: list[int], prints: dict[int, Fingerprint], values: object) -> dict[int, Match]:
+        """Return which of torch's results are among the port's values.
+
+        Args:
+            wanted: The places of torch's results.
+            prints: The port's fingerprints by place.
+            values: Gives the port's value at a place.
+        """
+        groups: dict[int, tuple[list[int], np.ndarray]] = {}
+        by_count: dict[int, list[int]] = {}
+        for place, p in prints.items():
+            by_count.setdefault(p.count, []).append(place)
+        found = {}
+        for i in wanted:
+            node = self.nodes[i]
+            count = node.print.count
+            if count not in by_count:
+                continue
+            if count not in groups:
+                groups[count] = by_count[count], np.stack([prints[place].values for place in by_count[count]])
+            places, table = groups[count]
+            near = np.flatnonzero((np.abs(table - node.print.values) <= self._slack[i]).all(axis=1))
+            if (match := self._ordered(i, [places[k] for k in near], values)) is not None:
+                found[i] = match
+        return found
+
+    def _ordered(self, i: int, places: list[int], values: object) -> Match | None:
+        node = self.nodes[i]
+        for place in places[:8]:
+            if node.array is None or self.arranged(i, np.asarray(values(place))) is not None:
+                return Match(place, True)
+        return Match(places[0], False) if places else None
+
+    def arranged(self, i: int, value: np.ndarray) -> np.ndarray | None:
+        """Return torch's result arranged as the port's value, if they agree in some order of axes."""
+        node = self.nodes[i]
+        if node.array is None or node.array.size != value.size:
+            return None
+        return aligned(node.array, value, float(self._slack[i].max()), self._rms[i])
+
+
+def prints_of(program: Program, changed: dict[int, object]) -> dict[int, Fingerprint]:
+    """Return the fingerprints of changed values."""
+    return {i: fingerprint(np.asarray(x)) for i, x in changed.items() if i in program.prints}
