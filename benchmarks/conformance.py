@@ -18,7 +18,7 @@ import os
 import platform
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,7 +28,7 @@ import jax
 import numpy as np
 import torch
 import typer
-from accuracy import _names, in_parallel
+from accuracy import in_parallel
 from conformance_inputs import DTYPES, QUICK_DTYPES
 from conformance_reports import REPORTS, Finding
 from conformance_samples import WITHOUT, conform
@@ -39,6 +39,7 @@ from rich.progress import track
 from rich.table import Table
 
 import jaxact
+from jaxact.bench.command import listed
 from jaxact.catalog import BY_NAME
 
 ROOT = Path(__file__).parents[1]
@@ -58,7 +59,7 @@ IN_NUMPY: dict[str, tuple[str, Callable[[Array], Array]]] = {
 # PyTorch's samples
 
 
-def tallies(name: str, dtypes: list[str], quick: bool = False) -> list[Tally]:
+def tallies(name: str, dtypes: Sequence[str], quick: bool = False) -> list[Tally]:
     """Run PyTorch's inputs for a function at dtypes; that there are none is a miss, unless it is known why."""
     jax.config.update("jax_enable_x64", True)
     operations = conformance_inputs.operations(name)
@@ -308,8 +309,8 @@ def main(
 ) -> None:
     """Run the tests of others through jaxact; exit with 1 if it is not right somewhere."""
     console = Console(width=None if sys.stdout.isatty() else 160)
-    names = _names(functions, BY_NAME, "function")
-    chosen = _names(dtypes, QUICK_DTYPES if quick else DTYPES, "type")
+    names = listed(functions, BY_NAME, "function")
+    chosen = listed(dtypes, QUICK_DTYPES if quick else DTYPES, "type")
     kept = not (dtypes or quick or only_report)
     if only_report:
         data = json.loads(DATA.read_text())
@@ -337,7 +338,7 @@ def main(
     raise typer.Exit(1 if failures else 0)
 
 
-def samples_to_keep(names: list[str]) -> list[Record]:
+def samples_to_keep(names: Sequence[str]) -> list[Record]:
     """Return the figures of the functions that are not among these, which must be of the installed releases."""
     if set(names) == set(BY_NAME) or not DATA.exists():
         return []
