@@ -19,7 +19,9 @@ from reference import BOUNDS, ORDERS, is_normal, ulp
 
 import jaxact
 from jaxact.bench.jax_nn import JAX_NN
+from jaxact.catalog import BY_NAME
 from jaxact.interop import to_numpy, to_torch
+from jaxact.interop.counterparts import counterpart
 
 FUNCTIONS = ("softmax", "softmin", "log_softmax")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
@@ -127,7 +129,7 @@ def _runner(name: str, library: str) -> Callable[[Any], Results]:
 
 def _run_torch(name: str, x: Floats) -> Results:
     tensor = to_torch(x, copy=True).requires_grad_()
-    y = getattr(torch.nn.functional, name)(tensor, dim=-1)
+    y = counterpart(BY_NAME[name], {"dim": -1}, tensor)(tensor)
     (dx,) = torch.autograd.grad(y[:, 0].sum(), tensor)
     return {"value": to_numpy(y.detach()), "derivative": to_numpy(dx)}
 
