@@ -31,7 +31,7 @@ import typer
 from accuracy import in_parallel
 from conformance_inputs import DTYPES, QUICK_DTYPES
 from conformance_reports import REPORTS, Finding
-from conformance_samples import WITHOUT, conform
+from conformance_samples import conform, why_without
 from conformance_tally import Tally
 from reference import BOUNDS, ulp
 from rich.console import Console
@@ -74,13 +74,6 @@ def tallies(name: str, dtypes: Sequence[str], quick: bool = False) -> list[Tally
                 if not quick:
                     jax.clear_caches()  # a program a shape: kept, they exceed the mappings Linux grants a process
     return found
-
-
-def why_without(name: str) -> str | None:
-    """Return why PyTorch has no inputs for a function; None if it has."""
-    if name in WITHOUT or BY_NAME[name].torch_function is not None:
-        return WITHOUT.get(name)
-    return "torch has no such function"
 
 
 # NumPy's tables

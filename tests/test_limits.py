@@ -25,7 +25,7 @@ PARAMETERS = {
 CASES = [
     pytest.param(row.values[0], parameters, id=f"{row.id}-{'-'.join(map(str, parameters.values()))}")
     for row in ROWS
-    if row.values[0].family != "normalizing" and row.id != "glu"
+    if row.values[0].elementwise
     for parameters in [row.values[0].parameters, *PARAMETERS.get(row.id, ())]
 ]
 
