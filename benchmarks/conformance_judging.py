@@ -135,7 +135,7 @@ def _chosen(doubtful: Mask, error: Array) -> Mask:
 
 
 def _around_zeros(call: Call, order: str) -> Array | float:
-    """Return the absolute error that is none, for a derivative around its own zero."""
+    """Return the absolute error that is allowed, for a derivative around its own zero."""
     zeros = [case.zero for case in CASES.values() if case.function == call.name and case.zero is not None]
     if order == "value" or not zeros or np.iscomplexobj(call.x):
         return 0.0

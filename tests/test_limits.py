@@ -80,7 +80,7 @@ def test_glu(dtype, x64):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("row", names("softmax", "softmin", "log_softmax"))
 def test_rows(row, dtype, x64):
-    """A row whose largest number, in softmin the least, is infinite is NaN, as in torch; every other one is none."""
+    """A row whose largest number, in softmin the least, is infinite is NaN, as in torch; no other row is."""
     x = numbers(dtype)
     x = np.stack([x, np.roll(x, 3), -x, np.zeros_like(x)], -1)
     x = np.concatenate([x, np.where(x > 0, -np.inf, x)[np.isfinite(x).all(-1)].astype(dtype)])

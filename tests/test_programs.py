@@ -87,7 +87,7 @@ def nearest(errors):
 
 
 def ulps(case, order, x, y, dtype):
-    """Return the errors of results y in ULPs, 0 where the error is none by the bounds: in windows and at subnormals."""
+    """Return the errors of results y in ULPs, 0 where the bounds allow the error: in windows and at subnormals."""
     with np.errstate(all="ignore"):
         truth = case.exact(x)[order]
         error = np.where(y == truth, 0, np.abs(y - truth))
