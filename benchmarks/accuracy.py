@@ -264,9 +264,9 @@ def save(
     old_records, old_profiles = report.load()
     report.DATA.parent.mkdir(exist_ok=True)
     report.DATA.write_text(json.dumps(_merged(old_records, records), indent=1) + "\n")
-    report.ROWS.write_text(json.dumps(_merged(report.load_rows(), rows), indent=1) + "\n")
+    report.DATA_OF_ROWS.write_text(json.dumps(_merged(report.load_rows(), rows), indent=1) + "\n")
     lines = ",\n".join(map(json.dumps, _merged(report.load_strata(), strata)))
-    report.STRATA.write_text(f"[\n{lines}\n]\n")
+    report.DATA_OF_STRATA.write_text(f"[\n{lines}\n]\n")
     np.savez_compressed(report.PROFILES, **(old_profiles | profiles))
 
 

@@ -25,8 +25,9 @@ from jaxact.interop.counterparts import counterpart
 
 FUNCTIONS = ("softmax", "softmin", "log_softmax")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
-# In float64, where mpmath gives the exact results, there are so many times fewer rows.
-ROWS, ROW, FEWER = 4096, 1024, 64
+# How many rows there are, and of how many numbers. In float64, where mpmath gives the exact results, there are so many
+# times fewer.
+COUNT, LENGTH, FEWER = 4096, 1024, 64
 SEED = 0
 
 # The largest error in ULPs in float32, where roundings of the sum add up, and where derivatives are not bounded; and
@@ -43,7 +44,7 @@ def bound(dtype: str, order: str) -> float:
 
 
 def measure(name: str, dtype: str, library: str) -> dict[str, Any]:
-    """Return the errors of a function of a library on ROWS rows of ROW normal numbers, as data.
+    """Return the errors of a function of a library on COUNT rows of LENGTH normal numbers, as data.
 
     The derivative is that of each row's first result, by every element of the row.
 
@@ -79,7 +80,7 @@ def measure(name: str, dtype: str, library: str) -> dict[str, Any]:
 
 
 def _shape(dtype: str) -> tuple[int, int]:
-    return ROWS // FEWER if dtype == "float64" else ROWS, ROW
+    return COUNT // FEWER if dtype == "float64" else COUNT, LENGTH
 
 
 def _exact(name: str, x: Floats) -> dict[str, tuple[Floats, float]]:

@@ -245,7 +245,7 @@ def show(data: Record, console: Console) -> None:
 
 COLUMNS = ("float32", "bfloat16", "float16")
 # By what they are called, the counts to add up; the last four only make sense below the precision of the exact ones.
-ROWS = {
+LINES = {
     "inputs": ("samples",),
     "outputs and gradients": ("outputs", "gradients"),
     "not right in jaxact": ("misses",),
@@ -264,7 +264,7 @@ def readme(data: Record) -> str:
     counts = [totals([entry for entry in data["samples"] if entry["dtype"] == dtype]) for dtype in COLUMNS]
     everything = totals(data["samples"])
     lines = [["", *COLUMNS, "all dtypes"], ["---"] + ["---:"] * (len(COLUMNS) + 1)]
-    for number, (row, keys) in enumerate(ROWS.items()):
+    for number, (row, keys) in enumerate(LINES.items()):
         figures = [sum(count[key] for key in keys) for count in (*counts, everything)]
         lines.append([row, *(f"{figure:,}" for figure in figures[:-1]), f"{figures[-1]:,}" if number < FOR_ALL else ""])
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
