@@ -21,7 +21,7 @@ import json
 import math
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,6 +39,8 @@ from accuracy_report import BINS, DTYPES, LIBRARIES
 from reference import CASES, ORDERS
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from jaxact.bench.command import listed
 
 ROOT = Path(__file__).parents[1]
 PARTIAL = ROOT / ".accuracy_cache"
@@ -262,9 +264,9 @@ def save(
     old_records, old_profiles = report.load()
     report.DATA.parent.mkdir(exist_ok=True)
     report.DATA.write_text(json.dumps(_merged(old_records, records), indent=1) + "\n")
-    report.ROWS.write_text(json.dumps(_merged(report.load_rows(), rows), indent=1) + "\n")
+    report.DATA_OF_ROWS.write_text(json.dumps(_merged(report.load_rows(), rows), indent=1) + "\n")
     lines = ",\n".join(map(json.dumps, _merged(report.load_strata(), strata)))
-    report.STRATA.write_text(f"[\n{lines}\n]\n")
+    report.DATA_OF_STRATA.write_text(f"[\n{lines}\n]\n")
     np.savez_compressed(report.PROFILES, **(old_profiles | profiles))
 
 
@@ -305,7 +307,7 @@ FUNCTIONS = tuple(dict.fromkeys([*CASES, *(case.function for case in ALL.values(
 
 
 def choose(
-    parts: list[str], functions: list[str], dtypes: list[str], libraries: list[str]
+    parts: Sequence[str], functions: Sequence[str], dtypes: Sequence[str], libraries: Sequence[str]
 ) -> dict[str, list[report.Key]]:
     """Return what there is to do in each part: names of cases or functions, with their types and libraries."""
     keys = [(name, dtype, library) for dtype in dtypes for name in functions for library in libraries]
@@ -319,13 +321,6 @@ def choose(
 
 def _of(keys: list[report.Key], records: list[report.Record]) -> list[report.Record]:
     return [entry for entry in records if report.key(entry) in keys]
-
-
-def _names(text: str, known: Iterable[str], what: str) -> list[str]:
-    names = text.split(",") if text else list(known)
-    if unknown := set(names).difference(known):
-        raise typer.BadParameter(f"no {what} {', '.join(sorted(unknown))}; there are {', '.join(known)}")
-    return names
 
 
 def main(
@@ -346,10 +341,10 @@ def main(
     if stride not in [2**power for power in range(17)]:
         raise typer.BadParameter(f"the stride must be a power of 2 up to 65536, got {stride}")
     chosen = choose(
-        _names(parts, PARTS, "part"),
-        _names(functions, FUNCTIONS, "function"),
-        _names(dtypes, TYPES, "type"),
-        _names(libraries, LIBRARIES, "library"),
+        listed(parts, PARTS, "part"),
+        listed(functions, FUNCTIONS, "function"),
+        listed(dtypes, TYPES, "type"),
+        listed(libraries, LIBRARIES, "library"),
     )
     if not only_report:
         todo = chosen

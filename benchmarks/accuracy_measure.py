@@ -18,7 +18,9 @@ from reference import CASES, GENERAL, ORDERS, WINDOW_ERROR, WINDOW_ERROR_64, Cas
 
 import jaxact
 from jaxact.bench.jax_nn import JAX_NN
+from jaxact.catalog import BY_NAME
 from jaxact.interop import to_numpy, to_torch
+from jaxact.interop.counterparts import counterpart
 
 Floats = np.ndarray[Any, Any]
 Results = dict[str, Floats]
@@ -92,10 +94,7 @@ def _run_jax(functions: dict[str, Any], x: Any) -> Results:
 
 def _run_torch(case: Case, orders: tuple[str, ...], x: Any) -> Results:
     tensor = to_torch(x, copy=True).requires_grad_()
-    parameters = dict(case.parameters)
-    if "weight" in parameters:
-        parameters["weight"] = torch.tensor(parameters["weight"], dtype=tensor.dtype)
-    y = getattr(torch.nn.functional, case.function)(tensor, **parameters)
+    y = counterpart(BY_NAME[case.function], case.parameters, tensor)(tensor)
     second = SECOND in orders
     (dx,) = torch.autograd.grad(y, tensor, torch.ones_like(y), create_graph=second)
     results = {"value": to_numpy(y.detach()), "derivative": to_numpy(dx.detach())}

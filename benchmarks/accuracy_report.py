@@ -20,8 +20,8 @@ from rich.table import Table
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "benchmarks" / "results" / "accuracy.json"
 PROFILES = DATA.with_suffix(".npz")
-ROWS = DATA.with_name("accuracy_rows.json")
-STRATA = DATA.with_name("accuracy_strata.json")
+DATA_OF_ROWS = DATA.with_name("accuracy_rows.json")
+DATA_OF_STRATA = DATA.with_name("accuracy_strata.json")
 PAGE = ROOT / "docs" / "accuracy.md"
 PLOTS = ROOT / "docs" / "_static"
 
@@ -48,12 +48,12 @@ def load() -> tuple[list[Record], Profiles]:
 
 def load_rows() -> list[Record]:
     """Return the figures of the softmax family, of the same kind."""
-    return json.loads(ROWS.read_text()) if ROWS.exists() else []
+    return json.loads(DATA_OF_ROWS.read_text()) if DATA_OF_ROWS.exists() else []
 
 
 def load_strata() -> list[Record]:
     """Return the figures of float64, of other parameters and of second derivatives, likewise."""
-    return json.loads(STRATA.read_text()) if STRATA.exists() else []
+    return json.loads(DATA_OF_STRATA.read_text()) if DATA_OF_STRATA.exists() else []
 
 
 def key(entry: Record) -> Key:
@@ -263,9 +263,9 @@ def page(records: list[Record], rows: list[Record], strata: list[Record]) -> str
         text += _section(f"### {dtype}, other parameters", table(strata, GENERAL, dtype, EVERY))
     if rows:
         text += SOFTMAX.format(
-            rows=accuracy_rows.ROWS,
-            row=accuracy_rows.ROW,
-            fewer=accuracy_rows.ROWS // accuracy_rows.FEWER,
+            rows=accuracy_rows.COUNT,
+            row=accuracy_rows.LENGTH,
+            fewer=accuracy_rows.COUNT // accuracy_rows.FEWER,
             bound=accuracy_rows.FLOAT32_BOUND,
         )
     for dtype in accuracy_rows.DTYPES:

@@ -19,12 +19,15 @@ from reference import BOUNDS, ORDERS, is_normal, ulp
 
 import jaxact
 from jaxact.bench.jax_nn import JAX_NN
+from jaxact.catalog import BY_NAME
 from jaxact.interop import to_numpy, to_torch
+from jaxact.interop.counterparts import counterpart
 
 FUNCTIONS = ("softmax", "softmin", "log_softmax")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
-# In float64, where mpmath gives the exact results, there are so many times fewer rows.
-ROWS, ROW, FEWER = 4096, 1024, 64
+# How many rows there are, and of how many numbers. In float64, where mpmath gives the exact results, there are so many
+# times fewer.
+COUNT, LENGTH, FEWER = 4096, 1024, 64
 SEED = 0
 
 # The largest error in ULPs in float32, where roundings of the sum add up, and where derivatives are not bounded; and
@@ -41,7 +44,7 @@ def bound(dtype: str, order: str) -> float:
 
 
 def measure(name: str, dtype: str, library: str) -> dict[str, Any]:
-    """Return the errors of a function of a library on ROWS rows of ROW normal numbers, as data.
+    """Return the errors of a function of a library on COUNT rows of LENGTH normal numbers, as data.
 
     The derivative is that of each row's first result, by every element of the row.
 
@@ -77,7 +80,7 @@ def measure(name: str, dtype: str, library: str) -> dict[str, Any]:
 
 
 def _shape(dtype: str) -> tuple[int, int]:
-    return ROWS // FEWER if dtype == "float64" else ROWS, ROW
+    return COUNT // FEWER if dtype == "float64" else COUNT, LENGTH
 
 
 def _exact(name: str, x: Floats) -> dict[str, tuple[Floats, float]]:
@@ -127,7 +130,7 @@ def _runner(name: str, library: str) -> Callable[[Any], Results]:
 
 def _run_torch(name: str, x: Floats) -> Results:
     tensor = to_torch(x, copy=True).requires_grad_()
-    y = getattr(torch.nn.functional, name)(tensor, dim=-1)
+    y = counterpart(BY_NAME[name], {"dim": -1}, tensor)(tensor)
     (dx,) = torch.autograd.grad(y[:, 0].sum(), tensor)
     return {"value": to_numpy(y.detach()), "derivative": to_numpy(dx)}
 

@@ -28,28 +28,17 @@ from accuracy_measure import (
     versions,
 )
 from accuracy_measure import program as digest
-from reference import GENERAL, ORDERS, Case
+from reference import CASES, GENERAL, ORDERS, Case
 from strata import stratified
+
+from jaxact.catalog import BY_NAME
 
 DTYPES = ("float32", "float64")
 # How many numbers to take from each stratum: where a formula in float64 is exact enough, and where mpmath has to be.
 COUNT, COUNT_EXACT = 2**14, 2**9
 
 # Of these, which are no lines and parabolas, the second derivative counts.
-SMOOTH: tuple[str, ...] = (
-    "elu",
-    "selu",
-    "celu",
-    "softplus",
-    "logsigmoid",
-    "sigmoid",
-    "tanh",
-    "softsign",
-    "tanhshrink",
-    "silu",
-    "gelu",
-)
-SMOOTH += ("gelu_tanh", "mish")
+SMOOTH = tuple(name for name, case in CASES.items() if not BY_NAME[case.function].piecewise)
 
 Key = tuple[str, str, str]
 

@@ -18,7 +18,7 @@ import os
 import platform
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,10 +28,10 @@ import jax
 import numpy as np
 import torch
 import typer
-from accuracy import _names, in_parallel
+from accuracy import in_parallel
 from conformance_inputs import DTYPES, QUICK_DTYPES
 from conformance_reports import REPORTS, Finding
-from conformance_samples import WITHOUT, conform
+from conformance_samples import conform, why_without
 from conformance_tally import Tally
 from reference import BOUNDS, ulp
 from rich.console import Console
@@ -39,6 +39,7 @@ from rich.progress import track
 from rich.table import Table
 
 import jaxact
+from jaxact.bench.command import listed
 from jaxact.catalog import BY_NAME
 
 ROOT = Path(__file__).parents[1]
@@ -58,7 +59,7 @@ IN_NUMPY: dict[str, tuple[str, Callable[[Array], Array]]] = {
 # PyTorch's samples
 
 
-def tallies(name: str, dtypes: list[str], quick: bool = False) -> list[Tally]:
+def tallies(name: str, dtypes: Sequence[str], quick: bool = False) -> list[Tally]:
     """Run PyTorch's inputs for a function at dtypes; that there are none is a miss, unless it is known why."""
     jax.config.update("jax_enable_x64", True)
     operations = conformance_inputs.operations(name)
@@ -73,13 +74,6 @@ def tallies(name: str, dtypes: list[str], quick: bool = False) -> list[Tally]:
                 if not quick:
                     jax.clear_caches()  # a program a shape: kept, they exceed the mappings Linux grants a process
     return found
-
-
-def why_without(name: str) -> str | None:
-    """Return why PyTorch has no inputs for a function; None if it has."""
-    if name in WITHOUT or BY_NAME[name].torch_function is not None:
-        return WITHOUT.get(name)
-    return "torch has no such function"
 
 
 # NumPy's tables
@@ -251,7 +245,7 @@ def show(data: Record, console: Console) -> None:
 
 COLUMNS = ("float32", "bfloat16", "float16")
 # By what they are called, the counts to add up; the last four only make sense below the precision of the exact ones.
-ROWS = {
+LINES = {
     "inputs": ("samples",),
     "outputs and gradients": ("outputs", "gradients"),
     "not right in jaxact": ("misses",),
@@ -270,7 +264,7 @@ def readme(data: Record) -> str:
     counts = [totals([entry for entry in data["samples"] if entry["dtype"] == dtype]) for dtype in COLUMNS]
     everything = totals(data["samples"])
     lines = [["", *COLUMNS, "all dtypes"], ["---"] + ["---:"] * (len(COLUMNS) + 1)]
-    for number, (row, keys) in enumerate(ROWS.items()):
+    for number, (row, keys) in enumerate(LINES.items()):
         figures = [sum(count[key] for key in keys) for count in (*counts, everything)]
         lines.append([row, *(f"{figure:,}" for figure in figures[:-1]), f"{figures[-1]:,}" if number < FOR_ALL else ""])
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
@@ -308,8 +302,8 @@ def main(
 ) -> None:
     """Run the tests of others through jaxact; exit with 1 if it is not right somewhere."""
     console = Console(width=None if sys.stdout.isatty() else 160)
-    names = _names(functions, BY_NAME, "function")
-    chosen = _names(dtypes, QUICK_DTYPES if quick else DTYPES, "type")
+    names = listed(functions, BY_NAME, "function")
+    chosen = listed(dtypes, QUICK_DTYPES if quick else DTYPES, "type")
     kept = not (dtypes or quick or only_report)
     if only_report:
         data = json.loads(DATA.read_text())
@@ -337,7 +331,7 @@ def main(
     raise typer.Exit(1 if failures else 0)
 
 
-def samples_to_keep(names: list[str]) -> list[Record]:
+def samples_to_keep(names: Sequence[str]) -> list[Record]:
     """Return the figures of the functions that are not among these, which must be of the installed releases."""
     if set(names) == set(BY_NAME) or not DATA.exists():
         return []

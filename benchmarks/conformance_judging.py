@@ -17,8 +17,6 @@ from jaxact.catalog import BY_NAME
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
-# What takes more than one number for a number of the output: mpmath does not decide here.
-MIXED = {"glu", "softmax", "softmin", "log_softmax", "scaled_dot_product_attention", "multi_head_attention_forward"}
 # How many numbers of an array mpmath is asked for at most: torch's arrays have up to a million. Half are those where
 # jaxact is farthest from torch, and half are spread evenly over the others.
 MOST = 2000
@@ -99,13 +97,14 @@ class Comparison:
 def compared(call: Call, what: str, ours: Array, theirs: Array, exact: Array) -> Comparison:
     """Compare a result with torch's, and with better ones than its in float64 where these are not exact."""
     order = "value" if what.startswith("output") else "derivative"
-    alone = call.name not in MIXED and what in ("output 0", f"gradient of {call.first}")
+    row = BY_NAME[call.name]
+    alone = row.elementwise and what in ("output 0", f"gradient of {call.first}")  # else mpmath does not decide
     comparison = Comparison(order, alone, ours, theirs, exact)
     if alone:
         multiple = np.ones(exact.shape) if order == "value" else cotangent(exact.shape)
         comparison = dataclasses.replace(comparison, forgiven=_around_zeros(call, order) * np.abs(multiple))
         doubtful = ~comparison.right | np.isnan(exact)
-        if BY_NAME[call.name].family not in ("rectifiers", "hard"):
+        if not row.piecewise:
             doubtful |= (exact == 0) & (call.x != 0)  # a tail that is lost in float64 too, where jaxact may lose it
         if doubtful.any() and definition(call) is not None:
             undefined = doubtful & np.isnan(call.x)
@@ -136,7 +135,7 @@ def _chosen(doubtful: Mask, error: Array) -> Mask:
 
 
 def _around_zeros(call: Call, order: str) -> Array | float:
-    """Return the absolute error that is none, for a derivative around its own zero."""
+    """Return the absolute error that is allowed, for a derivative around its own zero."""
     zeros = [case.zero for case in CASES.values() if case.function == call.name and case.zero is not None]
     if order == "value" or not zeros or np.iscomplexobj(call.x):
         return 0.0

@@ -18,7 +18,9 @@ from reference import BOUNDS, SUBNORMAL_BOUND, ulp
 
 import jaxact
 from jaxact.bench.jax_nn import JAX_NN
+from jaxact.catalog import BY_NAME
 from jaxact.interop import to_numpy
+from jaxact.interop.counterparts import counterpart
 
 Array = np.ndarray[Any, Any]
 ORDINALS = ("value", "derivative", "second derivative")
@@ -121,7 +123,7 @@ def of_one_number(numbers: str, library: str, name: str, order: int, x: float, d
     def in_torch() -> Array:
         # As many as torch's code for long arrays takes at a time, and of which it leaves none to the other.
         tensor = torch.full((64,), x, dtype=getattr(torch, dtype), requires_grad=True)
-        y = getattr(torch.nn.functional, name)(tensor)
+        y = counterpart(BY_NAME[name], {}, tensor)(tensor)
         for _ in range(order):
             (y,) = torch.autograd.grad(y.sum(), tensor, create_graph=True)
         return to_numpy(y.detach())[:1].astype(np.float64)

@@ -21,13 +21,8 @@ from conformance_inputs import DTYPES, inputs
 from conformance_judging import judge
 from conformance_tally import Tally
 
-# Functions without samples, and why.
-WITHOUT = {
-    "softmax2d": "torch has it as a module only, which no OpInfo describes",
-    "gumbel_softmax": "draws at random, and no OpInfo describes it",
-    "adaptive_log_softmax_with_loss": "torch has it as a module only, which no OpInfo describes",
-    "adaptive_log_softmax_log_prob": "torch has it as a module only, which no OpInfo describes",
-}
+from jaxact.catalog import BY_NAME
+
 # What jaxact refuses on purpose, with the error it raises.
 REFUSED = {
     ("threshold", "uint8"): (OverflowError, "refused: a negative value for unsigned integers, which torch wraps"),
@@ -35,6 +30,16 @@ REFUSED = {
 }
 REFUSED |= {(name, "complex64"): REFUSED["softmax", "complex64"] for name in ("softmin", "log_softmax")}
 REFUSED |= {(name, "complex128"): REFUSED[name, "complex64"] for name in ("softmax", "softmin", "log_softmax")}
+
+
+def why_without(name: str) -> str | None:
+    """Return why PyTorch has no inputs for a function; None if it has."""
+    row = BY_NAME[name]
+    if row.torch_function is not None:
+        return "draws at random, and no OpInfo describes it" if "key" in row.required else None
+    if row.torch_module is not None:
+        return "torch has it as a module only, which no OpInfo describes"
+    return "torch has no such function"
 
 
 def conform(op: Any, name: str, dtype: str, quick: bool = False) -> Tally:

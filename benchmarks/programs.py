@@ -37,12 +37,7 @@ ADAPTIVE = (3, 4), (6, 4), (6,), (3, 4), (2, 3)
 def programs() -> dict[str, Program]:
     """Return what is compiled, by the line's first word."""
     key = jax.random.key(0)
-    of_one_array: dict[str, Program] = {
-        row.name: (functools.partial(row.function, **row.parameters), (IMAGE,))
-        for row in CATALOG
-        if row.name not in ("gumbel_softmax", "prelu") and "attention" not in row.name and "adaptive" not in row.name
-    }
-    return of_one_array | {
+    others: dict[str, Program] = {
         "prelu": (jaxact.prelu, (IMAGE, (2,))),
         "leaky_relu-slope": (jaxact.leaky_relu, (IMAGE, ())),
         "elu-alpha": (jaxact.elu, (IMAGE, ())),
@@ -77,6 +72,11 @@ def programs() -> dict[str, Program]:
         "adaptive-loss": (_adaptive_loss, ADAPTIVE),
         "adaptive-log_prob": (_adaptive_log_prob, ADAPTIVE),
     }
+    return {
+        row.name: (functools.partial(row.function, **row.parameters), (IMAGE,))
+        for row in CATALOG
+        if row.of_one_array and row.name not in others
+    } | others
 
 
 def _heads(query: Any, key: Any, weight: Any, bias: Any, out_weight: Any, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""How fast jaxact is beside torch, ``torch.compile`` and ``jax.nn``: the numbers, a page of the docs and a plot.
+"""How fast jaxact is beside torch and ``jax.nn``: the command that runs ``jaxact bench`` and makes the docs of it.
 
 ``python benchmarks/speed.py`` runs ``jaxact bench``, to which it hands its options on, writes what that found to
 ``benchmarks/results/speed.json``, and makes ``docs/speed.md`` and its plot from it. ``--report`` only makes these.

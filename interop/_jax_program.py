@@ -236,7 +236,8 @@ def _precision_of(tensors: Iterable[torch.Tensor]) -> contextlib.AbstractContext
 
 def _transfers_allowed() -> contextlib.AbstractContextManager[Any]:
     """Return the context in which JAX takes arrays that are not its own, also where a transfer guard is set."""
-    if jax.config.jax_transfer_guard_host_to_device in (None, "allow"):  # type: ignore[attr-defined]
+    guard = jax.config.jax_transfer_guard_host_to_device  # type: ignore[attr-defined]  # JAX makes its options at run time
+    if guard in (None, "allow"):
         return contextlib.nullcontext()
     return jax.transfer_guard_host_to_device("allow")
 

@@ -22,7 +22,7 @@ def counterpart(row: Activation, parameters: Mapping[str, Any], like: torch.Tens
     """
     parameters = dict(parameters)
     if "weight" in parameters:
-        parameters["weight"] = torch.as_tensor(parameters["weight"]).to(like)
+        parameters["weight"] = torch.as_tensor(parameters["weight"], dtype=like.dtype, device=like.device)
     if row.torch_function is not None:
         function = resolve_name(row.torch_function)
         return lambda *inputs: function(*inputs, **parameters)

@@ -247,7 +247,7 @@ def integer(name: str, argument: str, value: Any) -> int:
     Args:
         name: The public function, for the message.
         argument: The argument's name, for the message.
-        value: What was passed: an int, one of NumPy's, or a 0-d integer array; a boolean is none.
+        value: What was passed: an int, one of NumPy's, or a 0-d integer array, but no boolean.
 
     Raises:
         TypeError: If it is anything else, or traced.

@@ -82,7 +82,7 @@ def matmul_precision(dtype: np.dtype) -> lax.Precision | None:
 
 
 def integer_range(x: Any) -> np.iinfo | None:
-    """Return the range of the dtype that JAX holds ``x`` in, or None if that is none of integers."""
+    """Return the range of the dtype that JAX holds ``x`` in, or None if that is not one of integers."""
     dtype = getattr(x, "dtype", None)
     return np.iinfo(jax.dtypes.canonicalize_dtype(dtype)) if dtype in INTEGERS | WIDE_UNSIGNED else None
 

@@ -4,6 +4,7 @@ A row never wraps or makes a function; it names one and says what is known of it
 arguments by name, the same for jaxact and for torch.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,7 @@ class Activation:
         parameters: The parameters to show and test it at; empty where the defaults say it all.
         kinks: Where it, or its derivative, is not smooth at these parameters.
         inputs: How many arrays it takes by position, weights and options aside.
+        elementwise: Whether each number of the result is made of the number of the input at its place alone.
         torch_method: The method of torch's module that it is.
         torch_parts: The full names of the module classes that torch's module is made of.
     """
@@ -38,6 +40,7 @@ class Activation:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     kinks: tuple[float, ...] = ()
     inputs: int = 1
+    elementwise: bool = True
     torch_method: str = "forward"
     torch_parts: tuple[str, ...] = ()
 
@@ -50,6 +53,22 @@ class Activation:
     def family(self) -> str:
         """The family it belongs to, the name of its module in jaxact."""
         return self.function.__module__.rpartition(".")[2]
+
+    @property
+    def piecewise(self) -> bool:
+        """Whether it is made of lines and parabolas, so that it has no tails."""
+        return self.family in ("rectifiers", "hard")
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The names of the arguments that have no default, the inputs aside: parameters, weights, a key."""
+        arguments = [*inspect.signature(self.function).parameters.values()][self.inputs :]
+        return tuple(argument.name for argument in arguments if argument.default is argument.empty)
+
+    @property
+    def of_one_array(self) -> bool:
+        """Whether it can be called on one array at these parameters, without weights or a key."""
+        return self.inputs == 1 and set(self.required) <= self.parameters.keys()
 
 
 CATALOG = (
@@ -221,6 +240,7 @@ CATALOG = (
         range="(-inf, inf)",
         use_case="sequence models",
         advantages="a learned gate for each feature",
+        elementwise=False,
     ),
     Activation(
         function=hard.hardtanh,
@@ -278,6 +298,7 @@ CATALOG = (
         use_case="multi-class output",
         advantages="probability distribution",
         parameters={"dim": -1},
+        elementwise=False,
     ),
     Activation(
         function=normalizing.softmin,
@@ -287,6 +308,7 @@ CATALOG = (
         use_case="weights from distances",
         advantages="the smallest gets the most",
         parameters={"dim": -1},
+        elementwise=False,
     ),
     Activation(
         function=normalizing.log_softmax,
@@ -296,6 +318,7 @@ CATALOG = (
         use_case="multi-class losses",
         advantages="no underflow",
         parameters={"dim": -1},
+        elementwise=False,
     ),
     Activation(
         function=normalizing.softmax2d,
@@ -304,6 +327,7 @@ CATALOG = (
         range="(0, 1)",
         use_case="segmentation",
         advantages="a distribution over channels for each pixel",
+        elementwise=False,
     ),
     Activation(
         function=normalizing.gumbel_softmax,
@@ -312,6 +336,7 @@ CATALOG = (
         range="(0, 1)",
         use_case="discrete latent variables",
         advantages="differentiable random choice",
+        elementwise=False,
     ),
     Activation(
         function=adaptive.adaptive_log_softmax_with_loss,
@@ -321,6 +346,7 @@ CATALOG = (
         use_case="language models with large vocabularies",
         advantages="rare classes cost little",
         inputs=2,
+        elementwise=False,
         torch_parts=("torch.nn.Linear", "torch.nn.ModuleList", "torch.nn.Sequential"),
     ),
     Activation(
@@ -330,6 +356,7 @@ CATALOG = (
         range="(-inf, 0]",
         use_case="language models with large vocabularies",
         advantages="all classes at once",
+        elementwise=False,
         torch_method="log_prob",
     ),
     Activation(
@@ -340,6 +367,7 @@ CATALOG = (
         use_case="transformers",
         advantages="every element can look at every other",
         inputs=3,
+        elementwise=False,
     ),
     Activation(
         function=attention.multi_head_attention_forward,
@@ -349,6 +377,7 @@ CATALOG = (
         use_case="transformers",
         advantages="several learned views of the input",
         inputs=3,
+        elementwise=False,
         torch_parts=("torch.nn.modules.linear.NonDynamicallyQuantizableLinear",),
     ),
 )

@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec
 
 import jaxact
 from jaxact.catalog import CATALOG
-from oracle import APART, spread
+from oracle import spread
 
 KEY = jax.random.key(0)
 SIZES = {"b": 4, "n": 3, "l": 5, "s": 6}  # b, the batch, is what is sharded
@@ -123,7 +123,7 @@ EXAMPLES = {
         row.parameters,
     )
     for row in CATALOG
-    if row.name not in APART
+    if row.of_one_array
 } | {
     "rrelu": Example("rrelu", jaxact.rrelu, (ELEMENTWISE,), (ELEMENTWISE,), {"lower": 0.1, "upper": 0.3}),
     "rrelu-training": Example(

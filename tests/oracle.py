@@ -8,16 +8,11 @@ from jaxact.catalog import CATALOG
 from jaxact.interop import to_numpy, to_torch
 from jaxact.interop.counterparts import counterpart
 
-# These draw at random or take several arrays, and have test files of their own.
-APART = {
-    "gumbel_softmax",
-    "scaled_dot_product_attention",
-    "multi_head_attention_forward",
-    "adaptive_log_softmax_with_loss",
-    "adaptive_log_softmax_log_prob",
-}
+# The rows that most tests walk; what always draws at random or takes several arrays has test files of its own.
+ROWS = [pytest.param(row, id=row.name) for row in CATALOG if row.of_one_array]
 
-ROWS = [pytest.param(row, id=row.name) for row in CATALOG if row.name not in APART]
+# Functions that only select, or scale once, are torch's bit for bit; the two others of lines and parabolas round twice.
+SELECTING = {row.name for row in CATALOG if row.piecewise} - {"hardsigmoid", "hardswish"}
 
 SHAPES = [(), (8,), (3, 6), (2, 0, 4), (2, 3, 4), (2, 3, 4, 6), (2, 1, 3, 2, 4)]
 
@@ -39,9 +34,7 @@ def shaped(row, x):
     """Return the numbers x as an array that the function takes; one that mixes numbers gets them in pairs."""
     if row.name == "softmax2d":
         return np.stack([x, np.roll(x, 1)])[..., None]
-    if row.name == "glu" or row.family == "normalizing":
-        return np.stack([x, np.roll(x, 1)], -1)
-    return x.reshape(-1, 1)
+    return x.reshape(-1, 1) if row.elementwise else np.stack([x, np.roll(x, 1)], -1)
 
 
 def flushed(x):

@@ -23,9 +23,8 @@ from mpmath import mpf
 from strata import stratified
 
 import jaxact
-from jaxact.catalog import BY_NAME, CATALOG
-from oracle import APART
-from test_values import SELECTING
+from jaxact.catalog import CATALOG
+from oracle import SELECTING
 
 CASES = [pytest.param(case, id=case.name) for case in reference.CASES.values()]
 MONOTONE = [parameter for parameter in CASES if parameter.values[0].monotone]
@@ -145,10 +144,11 @@ def test_the_window_is_around_the_zero(case):
 
 
 def test_every_function_is_held_against_exact_values():
-    """By its case, by its rows, bit for bit, or in the tests of what draws at random or takes several arrays."""
-    by_rows = {row.name for row in CATALOG if row.family == "normalizing"}
+    """By its case or bit for bit; what is not elementwise below, or in test_values.py or a file of its own."""
     cases = {case.function for case in reference.CASES.values()}
-    assert cases | by_rows | SELECTING | APART | {"glu"} == BY_NAME.keys()
+    assert cases | SELECTING == {row.name for row in CATALOG if row.elementwise}
+    of_rows = {row.name for row in CATALOG if row.of_one_array and not row.elementwise}
+    assert of_rows == {"glu", "softmax2d", *rows.FUNCTIONS}
 
 
 def test_glu():
@@ -164,7 +164,7 @@ def test_glu():
 @pytest.mark.parametrize("dtype", rows.DTYPES)
 @pytest.mark.parametrize("name", rows.FUNCTIONS)
 def test_softmax_family(name, dtype, monkeypatch):
-    monkeypatch.setattr(rows, "ROWS", 256)
+    monkeypatch.setattr(rows, "COUNT", 256)
     assert rows.violations([rows.measure(name, dtype, "jaxact")]) == []
 
 
@@ -212,7 +212,7 @@ def sweep(tmp_path, monkeypatch):
     monkeypatch.setattr(accuracy, "CHUNK", 2**14)
     monkeypatch.setattr(accuracy, "ProcessPoolExecutor", lambda jobs, **_: ThreadPoolExecutor(jobs))
     monkeypatch.setattr(report, "ROOT", tmp_path)
-    for name in ("DATA", "PROFILES", "ROWS", "STRATA", "PAGE", "PLOTS"):
+    for name in ("DATA", "PROFILES", "DATA_OF_ROWS", "DATA_OF_STRATA", "PAGE", "PLOTS"):
         monkeypatch.setattr(report, name, tmp_path / getattr(report, name).name)
 
     def run(**options):
@@ -258,7 +258,7 @@ def test_the_sweep_is_done_again_where_the_program_changes(sweep, monkeypatch):
 
 
 def test_only_stale_figures_are_made_again(sweep, monkeypatch, capsys):
-    monkeypatch.setattr(rows, "ROWS", 64)
+    monkeypatch.setattr(rows, "COUNT", 64)
     options = {"functions": "sigmoid,tanh,softmax", "libraries": "jaxact"}
     assert sweep(**options, only_list=True) == (1, [])
     assert sweep(**options)[0] == 0
@@ -293,7 +293,7 @@ def test_a_program_has_no_names():
 
 
 def test_the_softmax_family_is_measured_on_rows(sweep, monkeypatch, capsys):
-    monkeypatch.setattr(rows, "ROWS", 64)
+    monkeypatch.setattr(rows, "COUNT", 64)
     options = {"functions": "sigmoid,softmax,log_softmax", "dtypes": "bfloat16,float16"}
     assert sweep(**options)[0] == 0
     assert "### bfloat16, softmax family" in report.PAGE.read_text()
@@ -333,7 +333,7 @@ def test_what_no_sweep_reaches_is_measured_on_strata(sweep, monkeypatch, capsys)
 
 
 def test_rows_that_do_not_sum_to_one_are_found(monkeypatch):
-    monkeypatch.setattr(rows, "ROWS", 64)
+    monkeypatch.setattr(rows, "COUNT", 64)
     good = rows.measure("softmax", "float32", "jaxact")
     assert rows.violations([good]) == []
     monkeypatch.setattr(jaxact, "softmax", lambda x, dim: jax.nn.softmax(x, axis=dim) * (1 + 1e-6))

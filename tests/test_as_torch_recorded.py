@@ -1,4 +1,4 @@
-"""The bridge where a call is not just run: recorded by torch's tracers, exported, pickled, guarded, not compiled."""
+"""as_torch and conversions where a call is not just run: recorded by tracers, exported, pickled, guarded."""
 
 import copy
 import io

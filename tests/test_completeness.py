@@ -1,10 +1,13 @@
 """Completeness: public names, catalog, README and docs speak of the same functions."""
 
+import functools
 import inspect
 import re
 from pathlib import Path
 from pkgutil import resolve_name
 
+import jax
+import numpy as np
 import pytest
 import torch
 
@@ -73,6 +76,23 @@ class TestRows:
 
     def test_parameters_are_the_functions(self, row):
         inspect.signature(row.function).bind(0, **row.parameters)
+
+    def test_it_is_elementwise_if_it_says_so(self, row):
+        f = functools.partial(row.function, **row.parameters)
+        x = np.random.default_rng(0).normal(size=(2, 3, 4))  # an image of two channels
+        jacobian = np.asarray(jax.jacobian(f)(x))
+        elsewhere = ~np.eye(x.size, dtype=bool).reshape(2 * x.shape)
+        assert row.elementwise == (jacobian.shape == elsewhere.shape and not jacobian[elsewhere].any())
+
+    def test_it_is_piecewise_if_it_says_so(self, row):
+        third = functools.partial(row.function, **row.parameters)
+        for _ in range(3):
+            third = jax.grad(third)
+        if row.elementwise:
+            x = np.random.default_rng(0).normal(size=100, scale=3)
+            assert row.piecewise == (not jax.vmap(third)(x).any())
+        else:
+            assert not row.piecewise
 
     def test_the_parameters_are_torchs_by_name_order_and_default(self, row):
         ours, theirs = parameters(row.function), parameters(row.torch_function and resolve_name(row.torch_function))

@@ -15,7 +15,7 @@ PARTS = [0.0, 0.5, 1.0, 3.0, 90.0, 100.0, 800.0, 1e30, INF]
 PARTS = np.array([*PARTS, *(-p for p in PARTS), NAN])
 Z = np.empty(PARTS.size**2, np.complex128)  # a sum with 1j would make NaN of an infinite part
 Z.real, Z.imag = np.repeat(PARTS, PARTS.size), np.tile(PARTS, PARTS.size)
-ROWS = names("sigmoid", "tanh", "silu", "softsign", "tanhshrink")
+OF_COMPLEX = names("sigmoid", "tanh", "silu", "softsign", "tanhshrink")
 TOLERANCES = {"complex64": 2e-6, "complex128": 1e-13}
 
 
@@ -31,7 +31,7 @@ def assert_close(ours, theirs, at, tolerance, floor):
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
-@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("row", OF_COMPLEX)
 def test_values_and_gradients_are_torchs(row, dtype, x64):
     z = Z.astype(dtype)
     ours, pull_back = jax.vjp(row.function, jnp.asarray(z))

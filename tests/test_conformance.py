@@ -124,8 +124,8 @@ def operation(function, *inputs, gradients=True, **parameters):
 
 
 X = np.linspace(-20, 20, 41, dtype=np.float32)
-ROWS = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32)
-LOGITS = {"dim": -1}
+SCORES = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32)
+LAST_AXIS = {"dim": -1}
 
 
 def conform(name, function, *inputs, **options):
@@ -176,7 +176,7 @@ BROKEN = {
         np.arange(-5, 5, dtype=np.int32),
         "is 4, torch's 3",
     ),
-    "a weight": ("softmax", torch.softmax, lambda x, dim: RIGHT["softmax"](x, dim) * (1 + 1e-5), ROWS, "ULP"),
+    "a weight": ("softmax", torch.softmax, lambda x, dim: RIGHT["softmax"](x, dim) * (1 + 1e-5), SCORES, "ULP"),
     "a refusal": ("relu", torch.relu, lambda x: RIGHT["relu"](list(x)), X, "jaxact: TypeError"),
     "a leniency": ("relu", torch.relu, lambda x: x, np.array([1j], np.complex64), "jaxact: takes it; torch:"),
 }
@@ -184,7 +184,7 @@ BROKEN = {
 
 @pytest.mark.parametrize(("name", "function", "broken", "x", "told"), BROKEN.values(), ids=BROKEN)
 def test_the_command_finds(name, function, broken, x, told, monkeypatch):
-    parameters = LOGITS if name == "softmax" else {}
+    parameters = LAST_AXIS if name == "softmax" else {}
     gradients = np.issubdtype(x.dtype, np.floating)
     if not told.startswith("jaxact: takes"):
         assert conform(name, function, x, gradients=gradients, **parameters) == []

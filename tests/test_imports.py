@@ -1,4 +1,4 @@
-"""Imports: the core loads JAX and NumPy and nothing that an extra brings, and does no work."""
+"""Imports: the core loads JAX and NumPy and nothing of an extra, and does no work; kernels import no family."""
 
 import ast
 import pkgutil
@@ -13,6 +13,7 @@ import pytest
 import jaxact
 import jaxact.bench
 import jaxact.interop
+from jaxact.catalog import CATALOG
 
 EXTRAS = ("torch", "rich", "typer", "matplotlib", "mpmath", "scipy.special")
 
@@ -70,12 +71,17 @@ def test_work_would_be_seen(work):
     assert "Compiling" in logged("jaxact", work)
 
 
-def imported(path):
-    """Return the packages that a file imports anywhere, by their top-level names."""
+def imported_modules(path):
+    """Return the modules that a file imports anywhere, by their full names; those of its package begin with a dot."""
     nodes = list(ast.walk(ast.parse(path.read_text())))
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
-    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level]
-    return {name.partition(".")[0] for name in names}
+    froms = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {*names, *("." * node.level + (node.module or "") for node in froms)}
+
+
+def imported(path):
+    """Return the packages that a file imports anywhere, by their top-level names."""
+    return {name.partition(".")[0] for name in imported_modules(path)} - {""}
 
 
 def brought(extra, extras):
@@ -108,6 +114,21 @@ def test_only_interop_and_bench_import_torch():
     assert [path for path in core if "torch" in imported(path)] == []
     for package in (jaxact.interop, jaxact.bench):
         assert any("torch" in imported(path) for path in Path(package.__path__[0]).glob("*.py"))
+
+
+KERNELS = sorted(Path(jaxact.__file__).with_name("_kernels").glob("*.py"))
+BENEATH = sys.stdlib_module_names | {"jax", "numpy"}
+
+
+@pytest.mark.parametrize("path", KERNELS, ids=lambda path: path.stem)
+def test_a_kernel_imports_numpy_jax_and_other_kernels_alone(path):
+    above = {name for name in imported_modules(path) if name.partition(".")[0] not in BENEATH}
+    assert {name for name in above if not f"{name}.".startswith("jaxact._kernels.")} == set()
+
+
+def test_no_kernel_file_has_the_name_of_a_family():
+    assert {path.stem for path in KERNELS} >= {"gelu", "compiler"}
+    assert {path.stem for path in KERNELS} & {row.family for row in CATALOG} == set()
 
 
 WITHOUT_TORCH = """

@@ -87,7 +87,7 @@ def nearest(errors):
 
 
 def ulps(case, order, x, y, dtype):
-    """Return the errors of results y in ULPs, 0 where the error is none by the bounds: in windows and at subnormals."""
+    """Return the errors of results y in ULPs, 0 where the bounds allow the error: in windows and at subnormals."""
     with np.errstate(all="ignore"):
         truth = case.exact(x)[order]
         error = np.where(y == truth, 0, np.abs(y - truth))
@@ -152,7 +152,7 @@ def test_before_a_product(case, dtype):
 # Up to jaxlib 0.10.0 an exponential may differ by an ULP from one program to the next.
 EXPONENTIALS_DIFFER = jax.__version_info__ <= (0, 10, 0)
 NORMALIZING = {"softmax": 1, "softmin": -1, "log_softmax": 1}
-ROWS = {name: functools.partial(getattr(jaxact, name), dim=-1) for name in NORMALIZING}
+ALONG_ROWS = {name: functools.partial(getattr(jaxact, name), dim=-1) for name in NORMALIZING}
 
 
 def log_probabilities(x):
@@ -171,7 +171,7 @@ def test_rows_after_a_product(name, dtype, scale, producer):
         scale **= 0.5
     x = (np.random.default_rng(1).standard_normal((256, 64)) * scale).astype(jnp.dtype(dtype))
     cotangent = np.random.default_rng(2).standard_normal(x.shape).astype(x.dtype)
-    function = ROWS[name]
+    function = ALONG_ROWS[name]
     y = np.asarray(value_alone(producer, function)(x), np.float64)  # without a gradient, other kernels are fused
     gradient = np.asarray(program(producer, function)(x, cotangent)["derivative"], np.float64)
     errors, gradient_errors = [], []

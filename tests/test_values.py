@@ -8,12 +8,9 @@ import torch
 
 from jaxact.catalog import BY_NAME
 from jaxact.interop.parity import ulp_distance
-from oracle import ROWS, SHAPES, accepts, flushed, names, shaped, special_points, spread, torch_value
+from oracle import ROWS, SELECTING, SHAPES, accepts, flushed, names, shaped, special_points, spread, torch_value
 
 TINY = np.finfo(np.float32).tiny
-
-# Functions that only select, or scale once, are torch's bit for bit.
-SELECTING = {"relu", "relu6", "leaky_relu", "prelu", "rrelu", "threshold", "hardtanh", "hardshrink", "softshrink"}
 
 # The bounds that the kernels hold on every input, in ULPs.
 ULPS = dict.fromkeys(SELECTING, 0) | dict.fromkeys(("softmax", "softmin", "log_softmax", "softmax2d"), 4)

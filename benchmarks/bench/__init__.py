@@ -1,1 +1,1 @@
-"""How fast jaxact is beside torch, ``torch.compile`` and ``jax.nn``: what ``jaxact bench`` measures and prints."""
+"""What ``jaxact bench`` measures and prints, installed with the package: speed beside torch and ``jax.nn``."""

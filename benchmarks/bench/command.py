@@ -59,9 +59,9 @@ def bench(
         raise typer.Exit(2) from None
     base = plans.quick() if quick else plans.full()
     plan = plans.Plan(
-        functions=_chosen(functions, workloads.workloads(), "function") or base.functions,
+        functions=listed(functions, workloads.workloads(), "function"),
         sizes=_sizes(sizes, workloads.ROW) or base.sizes,
-        dtypes=_chosen(dtypes, kernels.DTYPES, "dtype") or base.dtypes,
+        dtypes=listed(dtypes, kernels.DTYPES, "dtype"),
         compiled=base.compiled if compiled is None else compiled,
         rounds=base.rounds,
     )
@@ -85,8 +85,19 @@ def bench(
         show(results, Console(width=None if sys.stdout.isatty() else 128))
 
 
-def _chosen(text: str, known: Iterable[str], what: str) -> tuple[str, ...]:
-    names = tuple(filter(None, text.split(",")))
+def listed(text: str, known: Iterable[str], what: str) -> tuple[str, ...]:
+    """Return the names in an option, or all that are known where it is empty.
+
+    Args:
+        text: The option: names, separated by commas.
+        known: The names that there are.
+        what: What they are names of, for the message.
+
+    Raises:
+        typer.BadParameter: For another name.
+    """
+    known = tuple(known)
+    names = tuple(filter(None, text.split(","))) or known
     if unknown := set(names).difference(known):
         raise typer.BadParameter(f"no {what} {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     return names

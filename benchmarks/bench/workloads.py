@@ -1,9 +1,7 @@
 """What is measured: every function at its default parameters in jaxact, jax.nn and torch, and the inputs for it."""
 
 import functools
-import inspect
 import math
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,14 +12,15 @@ import numpy as np
 import torch
 
 from jaxact.catalog import BY_NAME, CATALOG
+from jaxact.interop.counterparts import counterpart
 
 from .jax_nn import JAX_NN
 
 # A row of a softmax, and the inputs of an eager call.
 ROW = 1024
 
-# Matrix products make up their time, so that x + 1 is no measure for them.
-APART = frozenset({"multi_head_attention_forward", "adaptive_log_softmax_with_loss", "adaptive_log_softmax_log_prob"})
+# These take weights: matrix products make up their time, so that x + 1 is no measure for them.
+LEFT_OUT = frozenset(row.name for row in CATALOG if not {*row.required} <= {"key", *row.parameters})
 
 # All axes but the first of what takes no rows, for inputs of few elements and of many.
 SHAPES = {
@@ -56,17 +55,9 @@ class Workload:
 
     def torch(self, like: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
         """Return torch's function of one tensor, for tensors of this dtype and on this device."""
-        row, inputs = BY_NAME[self.function], self.inputs
         parameters = {name: value for name, value in self.parameters.items() if name != "key"}
-        if "weight" in parameters:
-            parameters["weight"] = torch.tensor(parameters["weight"], dtype=like.dtype, device=like.device)
-        if row.torch_function is not None:
-            function = pkgutil.resolve_name(row.torch_function)
-            return lambda x: function(*[x] * inputs, **parameters)
-        if row.torch_module is not None:
-            module: Callable[[torch.Tensor], torch.Tensor] = pkgutil.resolve_name(row.torch_module)(**parameters)
-            return module
-        raise ValueError(f"{self.name} has no counterpart in torch; name it in APART")
+        function = counterpart(BY_NAME[self.function], parameters, like)
+        return function if self.inputs == 1 else lambda x: function(*[x] * self.inputs)
 
     def shape(self, size: int) -> tuple[int, ...]:
         """Return the shape of an input of so many elements, a multiple of ROW."""
@@ -77,15 +68,13 @@ class Workload:
 @functools.cache
 def workloads() -> dict[str, Workload]:
     """Return all of them, by name. It is a function, since the key for gumbel_softmax takes JAX some work."""
-    found = []
+    found, key = [], jax.random.key(0)
     for row in CATALOG:
-        if row.name in APART:
+        if row.name in LEFT_OUT:
             continue
-        arguments = inspect.signature(row.function).parameters
-        required = {k: v for k, v in row.parameters.items() if arguments[k].default is inspect.Parameter.empty}
-        if row.name == "gumbel_softmax":
-            required["key"] = jax.random.key(0)
-        found.append(Workload(row.name, row.name, required, 3 if row.name == "scaled_dot_product_attention" else 1))
+        known = {"key": key, **row.parameters}
+        parameters = {name: known[name] for name in row.required}
+        found.append(Workload(row.name, row.name, parameters, row.inputs))
         if row.name == "gelu":
             found.append(Workload("gelu_tanh", "gelu", {"approximate": "tanh"}))
     return {workload.name: workload for workload in found}

@@ -1,4 +1,4 @@
-"""The accurate kernels beneath the families: a module for each function, or for a few that belong together.
+"""The accurate kernels beneath the families, and their derivatives: a module for each function, or for a few together.
 
 Each kernel works on float32 and float64 arrays, at the dtype it is given, and carries its derivative as a
 rule of its own, so that neither loses the tails that the textbook formulas lose. tanh and softmax also take

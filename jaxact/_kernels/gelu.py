@@ -1,4 +1,4 @@
-"""gelu, x Phi(x) with the normal distribution Phi, and its tanh form, x sigmoid(x (C1 + C2 x^2))."""
+"""gelu, x Phi(x) with the normal distribution Phi, its tanh form, x sigmoid(x (C1 + C2 x^2)), and their derivatives."""
 
 import functools
 from typing import Any

@@ -32,7 +32,7 @@ _softplus.defjvps(lambda dx, y, x, threshold: dx * jnp.where(x > threshold, 1, s
 def _scaled_softplus(x: jax.Array, beta: Scalar, threshold: Scalar) -> jax.Array:
     """Return log(1 + exp(z)) / beta with z = beta x, or x if z > threshold.
 
-    Far to the left it is exp(z) / beta, which may be a normal number though exp(z) = 2^k (1 + p) is none: there 2^k is
+    Far to the left it is exp(z) / beta, which may be a normal number though exp(z) = 2^k (1 + p) is not: there 2^k is
     multiplied last, in two halves. The quotient is a product in parts with 1 / beta.
     """
     z, low = _product(x, beta)
@@ -49,7 +49,7 @@ def _scaled_softplus(x: jax.Array, beta: Scalar, threshold: Scalar) -> jax.Array
     y = y + (rest + (error * inverse + value * inverse_error))
     k = jnp.where(left, k, 0)
     half = jnp.floor(0.5 * k)
-    y = jnp.where(z == z, y * power_of_two(half) * power_of_two(k - half), z)  # the logarithm of NaN is none
+    y = jnp.where(z == z, y * power_of_two(half) * power_of_two(k - half), z)  # NaN stays NaN
     return jnp.where((z > threshold) | (z > right), x, y)
 
 
