@@ -4,6 +4,7 @@ Nothing else of as_jax and as_torch reaches for a private name, which a test see
 """
 
 import threading
+from typing import Any
 
 import torch
 
@@ -16,9 +17,17 @@ from torch._subclasses.fake_tensor import DataDependentOutputException as DataDe
 from torch._subclasses.fake_tensor import DynamicOutputShapeException as DynamicOutputShapeException
 from torch._subclasses.fake_tensor import FakeTensorMode as FakeTensorMode
 
+# What one operator is made of, in others: torch.export has this in public, for exported programs alone.
+from torch._decomp import get_decompositions as _get_decompositions
+
 # Sees the operators that a function runs, and so those that draw random numbers. torch.overrides.TorchFunctionMode,
 # which is public, sees calls from Python only, such as that of a layer, and not what is called within.
 from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
+
+
+def decompositions(*operators: Any) -> dict[Any, Any]:
+    """Return the decompositions of those operators that have one, by overload."""
+    return dict(_get_decompositions(operators))
 
 
 def _outlive_threads() -> None:

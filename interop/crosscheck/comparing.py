@@ -1,5 +1,6 @@
 """``compare`` and ``assert_parity``: both sides are run, each array is judged, and what differs is searched for."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -8,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
+from .hints import hint, kink
 from .inputs import cotangents as drawn_cotangents
 from .inputs import is_inexact, is_key, prepared
 from .jax_side import JaxSide, inexact_places, jax_side, named_arrays
 from .judging import Reference, judge
-from .report import Report, Row
 from .matching import Matching
 from .program import Program
+from .report import Divergence, Report, Row
 from .rounding import Rounding
 from .search import Search
 from .torch_side import Results, TorchSide, unready
@@ -143,8 +145,14 @@ class _Comparison:
             native = self.theirs.run(self.cotangents, wrt=self.wrt)
         rows = [*structure, *self._judged(port, pairs, native, gradients)]
         found, steps = [], []
-        if not all(row.passed for row in rows):
-            found, steps = self._search(pairs, port, rows)
+        if self.max_ulp is None and not all(row.passed for row in rows):
+            rows = [self._hinted(row, port, pairs, native, gradients) for row in rows]
+            try:
+                found, steps = self._searched(pairs, port, rows)
+            except Exception as error:  # of any kind: what the search runs is the user's code
+                self.notes.append(
+                    f"the place could not be searched for: {type(error).__name__}: {error}".splitlines()[0]
+                )
         return Report(tuple(rows), tuple(found), tuple(steps), tuple(self.refusals), tuple(self.notes))
 
     def _run_both(self) -> tuple[Results, dict[str, np.ndarray]]:
@@ -190,7 +198,7 @@ class _Comparison:
         self, port: dict[str, np.ndarray], pairs: list[tuple[str, str]], native: Results, gradients: list[np.ndarray]
     ) -> list[Row]:
         exact = self._exact()
-        names, kinds, references = self._names(pairs), [], []
+        names = self._names(pairs)
         ours = [port[name] for name, _ in pairs] + gradients
         kinds = ["output"] * len(pairs) + ["gradient"] * len(self.wrt) + ["parameter gradient"] * len(self.mapping)
         theirs = self._arrays(pairs, native), self._arrays(pairs, exact)
@@ -214,11 +222,38 @@ class _Comparison:
             judged = rows([_noise(y, [s[i] for s in samples]) for i, y in enumerate(theirs[1])])
         return judged
 
-    def _search(self, pairs: list[tuple[str, str]], port: dict[str, np.ndarray], rows: list[Row]) -> tuple[list, list]:
+    def _hinted(self, row: Row, port: Any, pairs: Any, native: Results, gradients: list[np.ndarray]) -> Row:
+        """Return a row with a hint at the cause, found by trying."""
+        ours = [port[name] for name, _ in pairs] + gradients
+        theirs, like = self._arrays(pairs, native), self._like()
+        place = next((i for i, name in enumerate(self._names(pairs)) if name == row.name), None)
+        if row.passed or place is None or place >= len(ours):
+            return row
+        y, right = ours[place], theirs[place]
+        x = like if like is not None and like.shape == y.shape else None
+        said = kink(y, right, x) if row.kind != "output" else ""
+        return dataclasses.replace(row, hint=said or hint(y, right, x if row.kind == "output" else None))
+
+    def _searched(
+        self, pairs: list[tuple[str, str]], port: dict[str, np.ndarray], rows: list[Row]
+    ) -> tuple[list, list]:
         """Return where the port parts from torch, and torch's modules in order."""
         backward = all(row.passed for row in rows if row.kind == "output")
-        given = self.cotangents if backward else None
-        wrt = self.wrt if backward else []
+        search = self._search(pairs, port, backward=False)
+        search.run()
+        steps = search.steps()
+        if backward and not search.divergences:
+            search = self._search(pairs, port, backward=True)
+            search.run()
+        if search.divergences:
+            return search.divergences, steps
+        lines = search.program.lines(search.program.outputs[0]) if search.program.outputs else ()
+        kind = type(self.theirs.function).__name__
+        return [Divergence("", kind, "the result", lines[-1] if lines else "", lines, "", backward=backward)], steps
+
+    def _search(self, pairs: list[tuple[str, str]], port: dict[str, np.ndarray], *, backward: bool) -> Search:
+        """Return a search through the forward pass, or through the gradient."""
+        given, wrt = (self.cotangents, self.wrt) if backward else (None, [])
         recording = self.theirs.record(given, wrt=wrt, keep=KEPT)
         eps = self.eps()
         disturbed = [self.theirs.record(given, wrt=wrt, keep=KEPT, rounding=Rounding(eps, seed)) for seed in range(2)]
@@ -226,12 +261,12 @@ class _Comparison:
         del disturbed
         if backward:
             ours = {a: self.cotangents[b].astype(port[a].dtype) for a, b in pairs if b in self.cotangents}
-            function, moving, cotangents = self.ours.gradient_function(
+            gradient, moving, cotangents = self.ours.gradient_function(
                 ours, inexact_places(self.inputs), list(self.mapping)
             )
-            program = Program(lambda _, xs: function(*xs), [moving, cotangents], [])
+            program = Program(lambda _, xs: gradient(*xs), [moving, cotangents], [])
             outputs = [
-                (i, place) for i, place in zip(recording.gradients, program.outputs, strict=False) if i is not None
+                (i, place) for i, place in zip(recording.gradients, program.outputs, strict=True) if i is not None
             ]
         else:
             function = lambda weights, xs: [y for _, y in named_arrays(self.ours.function(weights, *xs))]  # noqa: E731
@@ -240,9 +275,8 @@ class _Comparison:
             outputs = [
                 (recording.outputs[b], program.outputs[names.index(a)]) for a, b in pairs if b in recording.outputs
             ]
-        search = Search(recording, matching, program, outputs, backward)
-        search.run()
-        return search.divergences, search.steps()
+        modules = {n: m for prefix, root in self.theirs.modules.items() for n, m in root.named_modules(prefix=prefix)}
+        return Search(recording, matching, program, outputs, modules, backward=backward)
 
     def _exact(self) -> Results:
         return self.theirs.run(self.cotangents if self.gradient else None, wrt=self.wrt, exact=True)

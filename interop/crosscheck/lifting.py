@@ -36,8 +36,9 @@ class _Lifting(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
-        if name in ("__get__", "__set__", "__delete__"):  # an attribute, such as x.dtype
-            return func(*args, **kwargs)
+        if name in ("__get__", "__set__", "__delete__"):  # an attribute
+            attribute = func(*args, **kwargs)
+            return _lift(attribute) if isinstance(attribute, torch.dtype) else attribute
         if func in _CASTS:
             func = torch.Tensor.double
         # What is written to stays what it is: a wider copy would take the values, and be dropped.

@@ -1,12 +1,17 @@
 """Which of torch's results the port has: by their sorted values, and then by their order."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from .fingerprints import RMS_NOISE_FACTOR, RMS_ROUNDINGS, Fingerprint, aligned, apart, fingerprint, slack
 from .program import Program
 from .torch_recording import Node, Recording
+
+# What is within this share of the largest value is the same result, if not quite.
+NEAR = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Matching:
         """The places of the results that the port must have."""
         return list(self._slack)
 
-    def find(self, wanted: list[int], prints: dict[int, Fingerprint], values: object) -> dict[int, Match]:
+    def find(self, wanted: list[int], prints: dict[int, Fingerprint], values: Callable[[int], Any]) -> dict[int, Match]:
         """Return which of torch's results are among the port's values.
 
         Args:
@@ -71,12 +76,25 @@ class Matching:
                 found[i] = match
         return found
 
-    def _ordered(self, i: int, places: list[int], values: object) -> Match | None:
+    def _ordered(self, i: int, places: list[int], values: Callable[[int], Any]) -> Match | None:
         node = self.nodes[i]
         for place in places[:8]:
             if node.array is None or self.arranged(i, np.asarray(values(place))) is not None:
                 return Match(place, True)
         return Match(places[0], False) if places else None
+
+    def near(self, i: int, prints: dict[int, Fingerprint], values: Callable[[int], Any]) -> float:
+        """Return how far the port's nearest value is from torch's result, in units of what it may be; 0 if none is near."""
+        wanted, node = self.nodes[i].print, self.nodes[i]
+        if node.array is None or wanted is None:
+            return 0.0
+        loose = NEAR * wanted.scale
+        for place, p in prints.items():
+            if p.count == wanted.count and p.size == wanted.size and np.abs(p.values - wanted.values).max() <= loose:
+                value = np.asarray(values(place))
+                if (arranged := aligned(node.array, value, loose, np.inf)) is not None:
+                    return apart(arranged, value) / self._rms[i]
+        return 0.0
 
     def arranged(self, i: int, value: np.ndarray) -> np.ndarray | None:
         """Return torch's result arranged as the port's value, if they agree in some order of axes."""
@@ -86,6 +104,6 @@ class Matching:
         return aligned(node.array, value, float(self._slack[i].max()), self._rms[i])
 
 
-def prints_of(program: Program, changed: dict[int, object]) -> dict[int, Fingerprint]:
+def prints_of(program: Program, changed: dict[int, Any]) -> dict[int, Fingerprint]:
     """Return the fingerprints of changed values."""
     return {i: fingerprint(np.asarray(x)) for i, x in changed.items() if i in program.prints}

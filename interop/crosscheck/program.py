@@ -15,21 +15,18 @@ from jax.extend.core import Literal, jaxprs_in_params
 from .fingerprints import Fingerprint, fingerprint
 
 # What gives the elements of its operand, each once.
-_SAME = frozenset(
-    {
-        "reshape",
-        "transpose",
-        "squeeze",
-        "expand_dims",
-        "copy",
-        "copy_p",
-        "rev",
-        "optimization_barrier",
-        "pvary",
-        "reduce_precision",
-    }
-    - {"reduce_precision", "rev"}
-)
+_SAME = frozenset({"reshape", "transpose", "squeeze", "expand_dims", "copy", "copy_p", "optimization_barrier", "pvary"})
+# What moves elements as they are, and may leave some out or repeat them.
+_MOVES = _SAME | {
+    "rev",
+    "slice",
+    "dynamic_slice",
+    "concatenate",
+    "gather",
+    "pad",
+    "broadcast_in_dim",
+    "dynamic_update_slice",
+}
 _KEPT_WEIGHT = 1 << 20  # bytes of what depends on weights alone and is kept; larger is computed again
 
 
@@ -74,6 +71,7 @@ class Program:
         prints: The fingerprints of the float values that depend on the inputs, by place, but of those that hold the
             elements of another in another shape.
         same: For such a value the place of that other.
+        moved: The values that move elements of others.
     """
 
     def __init__(self, function: Callable[..., Any], inputs: list[Any], weights: list[Any]) -> None:
@@ -86,6 +84,7 @@ class Program:
         self.depends: list[bool] = []
         self.prints: dict[int, Fingerprint] = {}
         self.same: dict[int, int] = {}
+        self.moved: set[int] = set()
         flat_weights, flat_inputs = jax.tree_util.tree_leaves(weights), jax.tree_util.tree_leaves(inputs)
         places = [self._new(x, False) for x in flat_weights] + [self._new(x, True) for x in flat_inputs]
         for i in places[len(flat_weights) :]:
@@ -180,10 +179,8 @@ class Program:
             inner, operands_of_it = [branch], operands[1:]
         else:
             operands_of_it = operands
-        if equation.primitive.name not in ("while", "scan") and inner and not inner[0].constvars:
-            body = inner[0]
-            if len(body.invars) == len(operands_of_it) and len(body.outvars) == len(equation.outvars):
-                return self._inline(body, [], operands_of_it, lines)
+        if inner and not inner[0].constvars and _is_call(equation, inner[0], len(operands) - len(operands_of_it)):
+            return self._inline(inner[0], [], operands_of_it, lines)
         return self._operate(equation, operands, lines)
 
     def _operate(self, equation: Any, operands: list[int], lines: tuple[str, ...]) -> list[int]:
@@ -197,6 +194,8 @@ class Program:
             self.maker[places[-1]] = len(self.operations)
         self.operations.append(dataclasses.replace(operation, results=tuple(places)))
         name = equation.primitive.name
+        if depends and name in _MOVES:
+            self.moved.update(places)
         for i, x in zip(places, results, strict=True):
             if depends and self._holds_the_same(name, operands, x):
                 self.same[i] = operands[0]
@@ -221,6 +220,17 @@ class Program:
 
 def _is_float(x: Any) -> bool:
     return hasattr(x, "dtype") and jax.numpy.issubdtype(x.dtype, jax.numpy.floating)
+
+
+def _is_call(equation: Any, body: Any, skipped: int) -> bool:
+    """Say whether an equation does no more than to run a function on its operands; a reduction runs one on elements."""
+    if equation.primitive.name in ("while", "scan") or equation.primitive.name.startswith(("reduce", "scatter", "arg")):
+        return False
+    given, taken = equation.invars[skipped:], body.invars
+    if len(given) != len(taken) or len(equation.outvars) != len(body.outvars):
+        return False
+    pairs = [*zip(given, taken, strict=True), *zip(equation.outvars, body.outvars, strict=True)]
+    return all(a.aval.shape == b.aval.shape for a, b in pairs)
 
 
 def _live(jaxpr: Any) -> list[bool]:

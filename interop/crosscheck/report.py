@@ -83,10 +83,10 @@ class Divergence:
     source: str
     calls: tuple[str, ...]
     torch_source: str
-    after: str
-    before: str
-    distance: float
-    sure: bool
+    after: str = ""
+    before: str = ""
+    distance: float = 0.0
+    sure: bool = False
     backward: bool = False
     hint: str = ""
 

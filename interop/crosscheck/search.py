@@ -7,21 +7,26 @@ again; that value is the wrong one, its line is the line of the mistake, and the
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from .fingerprints import arrangements, distance
+from .fingerprints import HUGE, arrangements, distance
+from .hints import hint
 from .matching import Match, Matching, prints_of
 from .program import Program
 from .report import Divergence, Step
-from .torch_recording import Recording
+from .torch_recording import Node, Recording
 
 MOST_DIVERGENCES = 12
 # How many results of torch behind the one that differs are tried; how many values of the port in each one's place, the
 # first in the program and the nearest by value; and how many values are computed anew to see what is found then.
+# The share of its values that a value in another order has in common with the right one, at least.
+MOVED = 0.45
+# How many times as far as rounding explains a result must be off that is looked for because others are.
+SUBTLE = 2.0
 REGION, TRIALS, NEAREST, AHEAD = 8, 24, 8, 120
 
 
@@ -54,7 +59,14 @@ class Search:
     """
 
     def __init__(
-        self, recording: Recording, matching: Matching, program: Program, outputs: list[tuple[int, int]], backward: bool
+        self,
+        recording: Recording,
+        matching: Matching,
+        program: Program,
+        outputs: list[tuple[int, int]],
+        modules: Mapping[str, Any],
+        *,
+        backward: bool,
     ) -> None:
         """Prepare a search.
 
@@ -63,10 +75,11 @@ class Search:
             matching: Its results.
             program: The port.
             outputs: For each output or gradient the place of torch's result and that of the port's value.
-            backward: Whether to look at the backward pass alone.
+            modules: Torch's modules by name, for hints.
+            backward: Whether the program is that of the gradient, which has forward results where it needs them alone.
         """
         self.nodes, self.matching, self.program, self.backward = recording.nodes, matching, program, backward
-        self.outputs = outputs
+        self.outputs, self.modules = outputs, modules
         self.divergences: list[Divergence] = []
         needed = self._ancestors([node for node, _ in outputs])
         self.judged = [i for i in matching.judged if i in needed]
@@ -82,17 +95,41 @@ class Search:
         """Find the divergences, one after the other."""
         for _ in range(MOST_DIVERGENCES):
             first = self._first()
+            if self._take_near_miss(len(self.nodes) if first is None else first):
+                continue
             if first is None:
                 return
             repair = self._repair(first)
-            self.divergences.append(self._described(first, repair))
             if repair is None or repair.gain < 1:
                 self.excluded |= self._descendants(first)
-                if repair is None:
-                    continue
-            self.found[repair.node] = Match(-1, True)
-            self.program.adopt(self.program.rerun({repair.key: repair.value}))
-            self._refresh()
+            if repair is None:
+                self.divergences.append(self._described(first, repair))
+            else:
+                self._take(first, repair)
+
+    def _take_near_miss(self, end: int) -> bool:
+        """Note a result before this one that is off by little more than rounding, and drowns in what follows, if there is one."""
+        for i in self.judged:
+            if i >= end:
+                return False
+            if i in self.found or i in self.excluded or (self.backward and not self.nodes[i].backward):
+                continue
+            if self._is_near_miss(i):
+                self.excluded.add(i)
+                if (repair := self._repair(i)) is not None and repair.gain >= 1:
+                    self._take(i, repair)
+                    return True
+        return False
+
+    def _is_near_miss(self, i: int) -> bool:
+        return self.matching.near(i, self.program.prints, self.program.value) > SUBTLE
+
+    def _take(self, first: int, repair: Repair) -> None:
+        """Note a divergence, and go on with the right value."""
+        self.divergences.append(self._described(first, repair))
+        self.found[repair.node] = Match(-1, True)
+        self.program.adopt(self.program.rerun({repair.key: repair.value}))
+        self._refresh()
 
     def steps(self) -> list[Step]:
         """Return torch's modules in the order of execution, found or not."""
@@ -140,6 +177,8 @@ class Search:
 
     def _repair(self, first: int) -> Repair | None:
         """Return the value of the port that is wrong, and what is right; None if none could be told."""
+        if (repair := self._reordering(first) or self._extra(first)) is not None:
+            return repair
         best: Repair | None = None
         for node in self._region(first):
             for repair in self._trials(node):
@@ -148,6 +187,50 @@ class Search:
             if best is not None and best.gain >= 1:
                 return best
         return best
+
+    def _reordering(self, first: int) -> Repair | None:
+        """Return the value of the port that is out of order, where torch only moves numbers; None if there is none."""
+        for node in self._moved(first):
+            for repair in self._trials(node):
+                if repair.gain >= 1:
+                    return repair
+        return None
+
+    def _extra(self, first: int) -> Repair | None:
+        """Return the value of a step that the port has and torch has not; None if there is none."""
+        program = self.program
+        taken = {match.place for match in self.found.values() if match.ordered}
+        for i in self._feeding(first):
+            place, node = self.found[i].place, self.nodes[i]
+            if place < 0 or node.array is None:
+                continue
+            behind = [j for j in self._fed([place]) if j in program.prints and j not in taken]
+            for j in sorted(j for j in behind if np.size(program.value(j)) == node.array.size)[:NEAREST]:
+                for repair in self._tried(first, j, j, program.lines(j), np.asarray(program.value(place))):
+                    if repair.gain >= 1:
+                        # What stands on the line of torch's last result belongs to that.
+                        return dataclasses.replace(
+                            repair, node=i if program.lines(j) == program.lines(place) else first
+                        )
+        return None
+
+    def _moved(self, first: int) -> list[int]:
+        """Return the results that only move numbers, between what is found and the first that is not.
+
+        The last come first, and those within the modules on both sides last: a layer that flattens its input makes no
+        mistake in that.
+        """
+        moved, fed, pending = set(), set(), list(self.nodes[first].parents)
+        while pending:
+            i = pending.pop()
+            if i in self.found:
+                fed.add(self.nodes[i].place.module)
+            elif i not in moved and self.nodes[i].moves and self.nodes[i].depends:
+                moved.add(i)
+                pending += self.nodes[i].parents
+        within = {self.nodes[first].place.module, *fed}
+        order = sorted(moved, key=lambda i: (self.nodes[i].place.module in within, -i))
+        return [i for i in order if self.nodes[i].array is not None]
 
     def _region(self, first: int) -> list[int]:
         """Return the results that are not sound, from the first on, in the order of execution."""
@@ -158,36 +241,53 @@ class Search:
         array = self.nodes[node].array
         if array is None:
             return
-        ahead = [i for i in self.judged if i in self._descendants(node) and i != node and i not in self.found][:25]
         for key, place, lines in self._candidates(node):
-            value = self.program.value(place)
-            for arranged in self._arranged(array, np.asarray(value)):
-                put = jnp.asarray(arranged).astype(value.dtype)
-                changed = self.program.rerun({key: put}, stop=AHEAD)
-                gained = self.matching.find(ahead, prints_of(self.program, changed), changed.__getitem__)
-                ordered = sorted(i for i, match in gained.items() if match.ordered)
-                gain = len(ordered) or (0.5 if self._is_output(node, key) else 0)
-                if gain:
-                    yield Repair(node, key, put, lines, gain, ordered[0] if ordered else None)
-                if gain >= 3:
+            for repair in self._tried(node, key, place, lines, array):
+                yield repair
+                if repair.gain >= 3:
                     return
+
+    def _tried(self, node: int, key: Any, place: int, lines: tuple[str, ...], array: np.ndarray) -> Iterator[Repair]:
+        """Yield what is found with an array in the place of a value, in the arrangements that are likely."""
+        ahead = [i for i in self.judged if i in self._descendants(node) and i not in self.found]
+        ahead = ahead[:25]
+        value = self.program.value(place)
+        for arranged in self._arranged(array, np.asarray(value)):
+            put = jnp.asarray(arranged).astype(value.dtype)
+            changed = self.program.rerun({key: put}, stop=AHEAD)
+            prints = {i: p for i, p in prints_of(self.program, changed).items() if i != key}
+            gained = self.matching.find(ahead, prints, changed.__getitem__)
+            ordered = sorted(i for i, match in gained.items() if match.ordered)
+            gain = len(ordered) or (0.5 if self._is_output(node, key) else 0)
+            if gain:
+                yield Repair(node, key, put, lines, gain, ordered[0] if ordered else None)
 
     def _candidates(self, node: int) -> list[tuple[Any, int, tuple[str, ...]]]:
         """Return the values that may be the wrong ones: the key, the place, and the lines of each."""
         program, size = self.program, self.nodes[node].array.size
-        feeding = [self.found[i].place for i in self._feeding(node) if self.found[i].place >= 0]
-        taken = {match.place for match in self.found.values() if match.ordered}
+        nodes = {self.found[i].place: i for i in self._feeding(node) if self.found[i].place >= 0}
+        feeding = list(nodes)
         fed = self._fed(feeding)
+        taken = {match.place for match in self.found.values() if match.ordered}
+        if self.nodes[node].moves:
+            moved = [i for i in fed if (i in program.moved or i in program.prints) and i not in taken]
+            moved = [i for i in sorted(moved) if np.size(program.value(i)) == size][: 2 * TRIALS]
+            moved = [i for i in moved if _shared(np.asarray(program.value(i)), self.nodes[node].array) > MOVED]
+            return [(i, i, program.lines(i)) for i in moved]
         wrong = [i for i, p in program.prints.items() if p.size == size and i in fed and i not in taken]
         wrong.sort(key=lambda i: (-fed[i], program.maker.get(i, -1)))
-        nearest = sorted(wrong, key=lambda i: distance(program.prints[i], self.nodes[node].print))[:NEAREST]
+        wanted = self.nodes[node].print
+        nearest = [] if wanted is None else sorted(wrong, key=lambda i: distance(program.prints[i], wanted))[:NEAREST]
         candidates = [(i, i, program.lines(i)) for i in dict.fromkeys([*nearest, *wrong[:TRIALS]])]
-        for place in dict.fromkeys(feeding):  # a step that the port leaves out: its operand goes on as it is
-            if np.size(program.value(place)) == size:
-                users = self._users(place)
-                if users:
-                    candidates.append((place, place, program.operations[users[0][0]].lines))
-                candidates += [((n, i), i, program.operations[n].lines) for n, i in users if len(users) > 1]
+        for place in feeding:  # a step that the port leaves out: its operand goes on as it is
+            users = self._users(place) if np.size(program.value(place)) == size else []
+            # What torch does on one line stands on one line of the port; else it is missing where the operand is used.
+            together = self.nodes[nodes[place]].place.line == self.nodes[node].place.line and place in program.maker
+            for number, i in users:
+                lines = program.lines(place) if together else program.operations[number].lines
+                candidates += [(place, place, lines)] * (number == users[0][0]) + [((number, i), i, lines)] * (
+                    len(users) > 1
+                )
         return candidates
 
     def _users(self, place: int) -> list[tuple[int, int]]:
@@ -228,8 +328,9 @@ class Search:
         if array.shape == value.shape:
             return [array]
         with np.errstate(all="ignore"):
-            found = sorted(arrangements(array, value.shape), key=lambda x: np.nanmean(np.abs(x - value)))
-        return found[:2]
+            found = list(arrangements(array, value.shape))
+            nearest = sorted(found[1:], key=lambda x: float(np.nanmean(np.abs(x - value))))
+        return [*found[:1], *nearest[:2]]
 
     def _is_output(self, node: int, key: Any) -> bool:
         """Say whether a result of torch is an output, but for its shape, and the value of the port is the same one."""
@@ -242,7 +343,7 @@ class Search:
         return False
 
     def _described(self, first: int, repair: Repair | None) -> Divergence:
-        node = self.nodes[first if repair is None or repair.gain < 1 else self._blamed(first, repair)]
+        node = self.nodes[first if repair is None or repair.gain < 1 else repair.node]
         sound = self._sound()
         before = [self.nodes[i].place.module for i in self.judged if i < first and i in sound]
         after = [name for name in before if name != node.place.module]
@@ -259,17 +360,33 @@ class Search:
             distance=off,
             sure=repair is not None and repair.gain >= 1,
             backward=node.backward,
+            hint=self._hint(node, repair) if repair else "",
         )
 
-    def _blamed(self, first: int, repair: Repair) -> int:
-        return repair.node
+    def _hint(self, node: Node, repair: Repair) -> str:
+        """Return what explains the difference."""
+        value = np.asarray(self.program.value(self._place(repair)))
+        feeding = [self.found[i].place for i in self._feeding(repair.node) if self.found[i].place >= 0]
+        x = np.asarray(self.program.value(feeding[0])) if len(feeding) == 1 else None
+        if x is not None and x.size == value.size:
+            x = x.reshape(value.shape)
+        if isinstance(repair.key, tuple) or self._place(repair) in feeding:
+            return "the step is left out: the port has its input here"
+        return hint(value, np.asarray(repair.value), x, self.modules.get(node.place.module))
+
+    @staticmethod
+    def _place(repair: Repair) -> int:
+        return repair.key if isinstance(repair.key, int) else repair.key[1]
 
     def _off(self, repair: Repair) -> float:
-        place = repair.key if isinstance(repair.key, int) else repair.key[1]
-        ours, right = np.asarray(self.program.value(place), np.float64), np.asarray(repair.value, np.float64)
+        ours, right = (
+            np.asarray(self.program.value(self._place(repair)), np.float64),
+            np.asarray(repair.value, np.float64),
+        )
         with np.errstate(all="ignore"):
-            apart, scale = np.abs(ours - right), np.abs(right)
-            return float(np.nanmax(apart) / max(np.nanmax(scale), 1e-300))
+            small = (np.abs(ours) < HUGE) & (np.abs(right) < HUGE)
+            off = np.abs(ours - right)[small].max(initial=0.0) / max(np.abs(right[small]).max(initial=0.0), 1e-300)
+        return float(off) or float("inf")  # what is equal where both are finite differs in what is masked
 
     def _guess(self, first: int) -> tuple[tuple[str, ...], float]:
         """Return the lines of the value that is nearest, and how far it is."""
@@ -298,3 +415,12 @@ class Search:
                 found.add(i)
                 pending += self.children.get(i, ())
         return found
+
+
+def _shared(x: np.ndarray, y: np.ndarray) -> float:
+    """Return the share of values that two arrays have in common."""
+    x, y = np.sort(x, axis=None), np.sort(y, axis=None)
+    place = np.clip(np.searchsorted(y, x), 1, len(y) - 1) if len(y) > 1 else np.zeros(x.shape, int)
+    with np.errstate(all="ignore"):
+        near = np.minimum(np.abs(y[place] - x), np.abs(y[place - 1] - x)) <= 1e-5 * np.abs(x) + 1e-12
+    return float(np.mean(near))

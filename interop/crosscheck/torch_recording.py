@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
-from jaxact.interop._torch_private import TorchDispatchMode
+from jaxact.interop._torch_private import TorchDispatchMode, decompositions
 
 from .fingerprints import Fingerprint, fingerprint
 from .rounding import computes
@@ -23,6 +23,15 @@ _TORCH = os.path.dirname(torch.__file__) + os.sep
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 # What makes an array of the shape of another, without its values.
 _FILLS = ("zeros", "ones", "full", "empty", "new_", "arange", "rand", "scalar_tensor", "eye")
+
+
+# What torch computes in one step and ports do in several, in torch's own decomposition: a mistake has a place within.
+_FINER = decompositions(
+    torch.ops.aten.native_layer_norm,
+    torch.ops.aten.native_group_norm,
+    torch.ops.aten.native_batch_norm,
+    torch.ops.aten._fused_rms_norm,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,8 +100,14 @@ class Recording(TorchDispatchMode):
         self._latest: dict[int, int] = {}
         self._labels: dict[Any, Place] = {}
         self._backward: Place | None = None
+        self._within: contextlib.ExitStack | None = None
+        self._depth = 0
 
     def __enter__(self) -> Self:
+        self._depth += 1
+        if self._depth > 1:  # for the steps of one operation
+            super().__enter__()
+            return self
         self._within = contextlib.ExitStack()
         self._within.enter_context(sdpa_kernel(SDPBackend.MATH))
         for hook in (
@@ -106,7 +121,9 @@ class Recording(TorchDispatchMode):
 
     def __exit__(self, *error: object) -> None:
         super().__exit__(*error)
-        self._within.close()
+        self._depth -= 1
+        if self._depth == 0 and self._within is not None:
+            self._within.close()
 
     def _enter_module(self, module: torch.nn.Module, _: Any) -> None:
         if id(module) in self._names or not self._names:
@@ -151,6 +168,9 @@ class Recording(TorchDispatchMode):
         self.gradients = [None if g is None else self._place_of(g) for g in gradients]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _FINER:
+            with self:
+                return _FINER[func](*args, **(kwargs or {}))
         taken = list(_tensors([*args, *(kwargs or {}).values()]))
         parents = {i for x in taken if (i := self._place_of(x)) is not None}
         storages = {_storage(x) for x in taken}
@@ -164,14 +184,17 @@ class Recording(TorchDispatchMode):
             if shared and func._schema.is_mutable:
                 self._forget(_storage(y))
             moves = not computes(name) or (shared and not func._schema.is_mutable)
+            if shared and _key(y) in self._exact and not func._schema.is_mutable:
+                continue  # the same once more, as detach gives it
             node = Node(name, self.place(), tuple(sorted(parents)), self._backward is not None, moves, depends)
             self._add(y, node, fresh=not shared)
         return results
 
     def _add(self, x: torch.Tensor, node: Node, fresh: bool = True) -> None:
-        if node.depends and not node.moves and x.is_floating_point() and x.numel() > 2:
+        if node.depends and x.is_floating_point() and x.numel() > 2:
             array = x.detach().numpy()
-            node.print = fingerprint(array)
+            if not node.moves:
+                node.print = fingerprint(array)
             size = array.size * 4
             if size <= self._keep:
                 self._keep -= size

@@ -18,7 +18,6 @@ from .lifting import in_float64
 from .rounding import Rounding
 from .torch_recording import Recording
 
-
 # Elements of parameters and inputs up to which one thread is used.
 SMALL = 4_000_000
 
