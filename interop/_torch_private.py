@@ -8,6 +8,9 @@ from typing import Any
 
 import torch
 
+# What one operator is made of, in others: torch.export has this in public, for exported programs alone.
+from torch._decomp import get_decompositions as _get_decompositions
+
 # Says whether a function is run without data, when all the tensors in sight have some.
 from torch._guards import active_fake_mode as active_fake_mode
 
@@ -16,9 +19,6 @@ from torch._guards import active_fake_mode as active_fake_mode
 from torch._subclasses.fake_tensor import DataDependentOutputException as DataDependentOutputException
 from torch._subclasses.fake_tensor import DynamicOutputShapeException as DynamicOutputShapeException
 from torch._subclasses.fake_tensor import FakeTensorMode as FakeTensorMode
-
-# What one operator is made of, in others: torch.export has this in public, for exported programs alone.
-from torch._decomp import get_decompositions as _get_decompositions
 
 # Sees the operators that a function runs, and so those that draw random numbers. torch.overrides.TorchFunctionMode,
 # which is public, sees calls from Python only, such as that of a layer, and not what is called within.

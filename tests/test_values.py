@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from jaxact.catalog import BY_NAME
-from jaxact.interop.parity import ulp_distance
+from jaxact.interop.ulps import ulp_distance
 from oracle import ROWS, SELECTING, SHAPES, accepts, flushed, names, shaped, special_points, spread, torch_value
 
 TINY = np.finfo(np.float32).tiny

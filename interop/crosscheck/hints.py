@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import torch
 
 from jaxact.catalog import CATALOG
 
@@ -72,7 +71,7 @@ def _hints(port: np.ndarray, right: np.ndarray, x: np.ndarray | None, module: An
         return
     if x is not None and x.shape == port.shape:
         yield from _other_function(port, right, x)
-    if isinstance(module, torch.nn.Module) and x is not None:
+    if module is not None and x is not None:
         yield from _other_module(port, right, x, module)
     yield from _affine(port, right, both)
     yield from _reordered(port, right)
@@ -126,7 +125,9 @@ def _other_function(port: np.ndarray, right: np.ndarray, x: np.ndarray) -> Itera
                 return
 
 
-def _other_module(port: np.ndarray, right: np.ndarray, x: np.ndarray, module: torch.nn.Module) -> Iterator[str]:
+def _other_module(port: np.ndarray, right: np.ndarray, x: np.ndarray, module: Any) -> Iterator[str]:
+    import torch
+
     nn, z = torch.nn, torch.from_numpy(np.ascontiguousarray(x)).double()
     weight, bias = (
         None if p is None else p.detach().double() for p in (getattr(module, n, None) for n in ("weight", "bias"))

@@ -11,7 +11,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxact.interop.parity import ulp_distance
+from jaxact.interop.ulps import ulp_distance
 
 from .report import Element, Row
 

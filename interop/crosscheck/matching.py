@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from .fingerprints import RMS_NOISE_FACTOR, RMS_ROUNDINGS, Fingerprint, aligned, apart, fingerprint, slack
+from .fingerprints import Fingerprint, aligned, apart, fingerprint
+from .nodes import Pass
 from .program import Program
-from .torch_recording import Node, Recording
 
 # What is within this share of the largest value is the same result, if not quite.
 NEAR = 1e-3
@@ -28,27 +28,10 @@ class Match:
 
 
 class Matching:
-    """Torch's results, each with how far the port may be from it."""
+    """Finds torch's results among the port's values."""
 
-    def __init__(self, recording: Recording, disturbed: list[Recording], eps: float) -> None:
-        self.nodes: list[Node] = recording.nodes
-        self._slack: dict[int, np.ndarray] = {}
-        self._rms: dict[int, float] = {}
-        disturbed = [r for r in disturbed if len(r.nodes) == len(self.nodes)]
-        for i, node in enumerate(self.nodes):
-            if node.is_judged:
-                others = [r.nodes[i] for r in disturbed]
-                self._slack[i] = slack(node.print, [x.print for x in others if x.print is not None], eps)
-                self._rms[i] = np.inf
-                if node.array is not None:
-                    noise = [apart(x.array, node.array) for x in others if x.array is not None]
-                    own = RMS_ROUNDINGS * eps * apart(node.array, np.zeros_like(node.array))
-                    self._rms[i] = RMS_NOISE_FACTOR * max(noise, default=0.0) + own + 1e-37
-
-    @property
-    def judged(self) -> list[int]:
-        """The places of the results that the port must have."""
-        return list(self._slack)
+    def __init__(self, computed: Pass) -> None:
+        self._nodes, self._slack, self._rms = computed.nodes, computed.slack, computed.rms
 
     def find(self, wanted: list[int], prints: dict[int, Fingerprint], values: Callable[[int], Any]) -> dict[int, Match]:
         """Return which of torch's results are among the port's values.
@@ -64,7 +47,7 @@ class Matching:
             by_count.setdefault(p.count, []).append(place)
         found = {}
         for i in wanted:
-            node = self.nodes[i]
+            node = self._nodes[i]
             count = node.print.count
             if count not in by_count:
                 continue
@@ -77,7 +60,7 @@ class Matching:
         return found
 
     def _ordered(self, i: int, places: list[int], values: Callable[[int], Any]) -> Match | None:
-        node = self.nodes[i]
+        node = self._nodes[i]
         for place in places[:8]:
             if node.array is None or self.arranged(i, np.asarray(values(place))) is not None:
                 return Match(place, True)
@@ -85,7 +68,7 @@ class Matching:
 
     def near(self, i: int, prints: dict[int, Fingerprint], values: Callable[[int], Any]) -> float:
         """Return how far the port's nearest value is from torch's result, in units of what it may be; 0 if none is near."""
-        wanted, node = self.nodes[i].print, self.nodes[i]
+        wanted, node = self._nodes[i].print, self._nodes[i]
         if node.array is None or wanted is None:
             return 0.0
         loose = NEAR * wanted.scale
@@ -98,7 +81,7 @@ class Matching:
 
     def arranged(self, i: int, value: np.ndarray) -> np.ndarray | None:
         """Return torch's result arranged as the port's value, if they agree in some order of axes."""
-        node = self.nodes[i]
+        node = self._nodes[i]
         if node.array is None or node.array.size != value.size:
             return None
         return aligned(node.array, value, float(self._slack[i].max()), self._rms[i])

@@ -16,9 +16,9 @@ import numpy as np
 from .fingerprints import HUGE, arrangements, distance
 from .hints import hint
 from .matching import Match, Matching, prints_of
+from .nodes import Node, Pass
 from .program import Program
 from .report import Divergence, Step
-from .torch_recording import Node, Recording
 
 MOST_DIVERGENCES = 12
 # How many results of torch behind the one that differs are tried; how many values of the port in each one's place, the
@@ -60,8 +60,7 @@ class Search:
 
     def __init__(
         self,
-        recording: Recording,
-        matching: Matching,
+        computed: Pass,
         program: Program,
         outputs: list[tuple[int, int]],
         modules: Mapping[str, Any],
@@ -71,18 +70,17 @@ class Search:
         """Prepare a search.
 
         Args:
-            recording: What torch computed.
-            matching: Its results.
+            computed: What torch computed.
             program: The port.
             outputs: For each output or gradient the place of torch's result and that of the port's value.
             modules: Torch's modules by name, for hints.
             backward: Whether the program is that of the gradient, which has forward results where it needs them alone.
         """
-        self.nodes, self.matching, self.program, self.backward = recording.nodes, matching, program, backward
+        self.nodes, self.matching, self.program, self.backward = computed.nodes, Matching(computed), program, backward
         self.outputs, self.modules = outputs, modules
         self.divergences: list[Divergence] = []
         needed = self._ancestors([node for node, _ in outputs])
-        self.judged = [i for i in matching.judged if i in needed]
+        self.judged = [i for i in computed.slack if i in needed]
         self.children: dict[int, list[int]] = {}
         for i in sorted(needed):
             for parent in self.nodes[i].parents:

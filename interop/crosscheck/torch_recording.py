@@ -1,7 +1,6 @@
 """What torch computes, operation by operation: each result's fingerprint, what it came from, its module and its line."""
 
 import contextlib
-import dataclasses
 import os
 import sys
 import types
@@ -16,7 +15,8 @@ from torch.overrides import TorchFunctionMode
 
 from jaxact.interop._torch_private import TorchDispatchMode, decompositions
 
-from .fingerprints import Fingerprint, fingerprint
+from .fingerprints import fingerprint
+from .nodes import Node, Place
 from .rounding import computes
 
 _TORCH = os.path.dirname(torch.__file__) + os.sep
@@ -32,51 +32,6 @@ _FINER = decompositions(
     torch.ops.aten.native_batch_norm,
     torch.ops.aten._fused_rms_norm,
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """Where in the torch code something is computed.
-
-    Attributes:
-        module: The innermost module, by name.
-        kind: Its class.
-        line: The line of the code that is not torch's own, as ``"model.py:42"``.
-    """
-
-    module: str
-    kind: str
-    line: str
-
-
-@dataclasses.dataclass
-class Node:
-    """One result of one operation.
-
-    Attributes:
-        operation: The operation.
-        place: Where it is computed.
-        parents: The places, in the recording, of the results that it is computed from.
-        backward: Whether it belongs to the backward pass.
-        moves: Whether the operation moves numbers and computes none.
-        depends: Whether it depends on the inputs, and not on weights alone.
-        print: Its fingerprint, if it holds floats.
-        array: Its values, where they were to be kept.
-    """
-
-    operation: str
-    place: Place
-    parents: tuple[int, ...]
-    backward: bool
-    moves: bool
-    depends: bool
-    print: Fingerprint | None = None
-    array: np.ndarray | None = None
-
-    @property
-    def is_judged(self) -> bool:
-        """Whether the port must have it, or what follows from it."""
-        return self.depends and not self.moves and self.print is not None and self.print.is_telling
 
 
 class Recording(TorchDispatchMode):

@@ -15,25 +15,12 @@ from jaxact.interop._to_numpy import to_numpy
 from jaxact.interop._to_torch import to_torch
 
 from .lifting import in_float64
+from .nodes import Results
 from .rounding import Rounding
 from .torch_recording import Recording
 
 # Elements of parameters and inputs up to which one thread is used.
 SMALL = 4_000_000
-
-
-@dataclasses.dataclass(frozen=True)
-class Results:
-    """What one run gave.
-
-    Attributes:
-        outputs: The outputs by name.
-        gradients: The gradients of the inputs and parameters that were asked for, in that order; zeros where the
-            outputs do not depend on one.
-    """
-
-    outputs: dict[str, np.ndarray]
-    gradients: list[np.ndarray]
 
 
 class TorchSide:
@@ -113,6 +100,15 @@ class TorchSide:
                 recording.before_backward(outputs, list(given.values()))
                 recording.after_backward(_gradients(outputs, given, [*moving, *self.parameters]))
         return recording
+
+    def named_modules(self) -> dict[str, torch.nn.Module]:
+        """Return the modules by name."""
+        return {n: m for prefix, root in self.modules.items() for n, m in root.named_modules(prefix=prefix)}
+
+    def roundings(self) -> list[float]:
+        """Return the roundings of the parameters' dtypes."""
+        parameters = (p for root in self.modules.values() for p in root.parameters())
+        return [torch.finfo(dtype).eps for dtype in {p.dtype for p in parameters if p.is_floating_point()}]
 
     def _call(self, exact: bool) -> tuple[list[torch.Tensor], Callable[[], Any]]:
         flat, structure = jax.tree_util.tree_flatten(list(self.inputs), is_leaf=lambda x: x is None)
