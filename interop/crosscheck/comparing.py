@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from .expected import Expected, Live, equal
+from .expected import Expected, equal
 from .hints import hint, kink
 from .inputs import is_inexact, is_key, prepared
 from .jax_side import JaxSide, inexact_places, jax_side, named_arrays
@@ -65,7 +65,7 @@ def compare(
             raise TypeError(f"compare: {name} must be a function or a module, got {type(function).__name__}")
     mapping = {k: (v, None) if isinstance(v, str) else v for k, v in (parameters or {}).items()}
     arrays, notes = prepared(inputs, seed)
-    expected = Live(torch_fn, [x for x in arrays if not is_key(x)], [name for name, _ in mapping.values()], seed)
+    expected = Expected(torch_fn, [x for x in arrays if not is_key(x)], [name for name, _ in mapping.values()], seed)
     return _Comparison(jax_side(jax_fn, arrays), expected, arrays, mapping, gradient, max_ulp, notes).report()
 
 
@@ -154,8 +154,8 @@ class _Comparison:
             self.gradient = False
             reason = (str(error).strip().splitlines() or [""])[0]
             return [], [
-                f"the gradient of jax_fn cannot be taken ({type(error).__name__}: {reason}); its values alone are compared "
-                "with gradient=False"
+                f"the gradient of jax_fn cannot be taken ({type(error).__name__}: {reason}); its values alone are "
+                "compared with gradient=False"
             ]
 
     def _cotangents(self) -> dict[str, np.ndarray]:

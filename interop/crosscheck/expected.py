@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,8 @@ from .fingerprints import RMS_NOISE_FACTOR, RMS_ROUNDINGS, apart, slack
 from .inputs import cotangents, is_inexact
 from .jax_side import inexact_places
 from .nodes import Pass, Results
+from .rounding import Rounding
+from .torch_side import TorchSide, unready
 
 # How many times torch is run with roundings at random, to see how far they move each element: first, and more where an
 # element seems to be off then. And how many times to see how far they move every result on the way.
@@ -21,62 +23,26 @@ PASSES = 2
 KEPT = 1 << 29
 
 
-class Expected(Protocol):
-    """What torch gives for certain inputs.
+class Expected:
+    """What torch gives for certain inputs; the function is run when it is asked.
 
     Attributes:
         kind: The class of the module, or the function's name.
         inputs: The inputs, trees of NumPy arrays.
-        parameters: The names of the parameters whose gradients there are.
         wrt: The places of the inputs whose gradients there are, among their leaves.
-        refusal: Why nothing can be compared with it, or None.
-        cotangents: A random cotangent for each inexact output by name.
     """
 
-    kind: str
-    inputs: list[Any]
-    parameters: Sequence[str]
-    wrt: list[int]
-
-    @property
-    def refusal(self) -> str | None: ...
-    @property
-    def outputs(self) -> dict[str, np.ndarray]:
-        """The outputs, in the dtype that torch computes them in."""
-
-    @property
-    def cotangents(self) -> dict[str, np.ndarray]: ...
-    def native(self, gradient: bool) -> Results:
-        """Return the results, with gradients or without."""
-
-    def exact(self, gradient: bool) -> Results:
-        """Return the results in float64."""
-
-    def noise(self, gradient: bool, more: bool) -> Results:
-        """Return how far roundings move each element, by root mean square; of more samples or of a few."""
-
-    def computed(self, backward: bool) -> Pass:
-        """Return what torch computes on the way to the outputs, or to the gradients."""
-
-    def modules(self) -> Mapping[str, Any]:
-        """Return the modules by name, where they are at hand."""
-
-
-class Live:
-    """Torch's function itself: an :class:`Expected` that runs it when it is asked."""
-
     def __init__(self, function: Any, inputs: list[Any], parameters: Sequence[str], seed: int) -> None:
-        from .torch_side import TorchSide, unready
-
         self._side = TorchSide(function, inputs, parameters)
         self._seed = seed
         self._unready = unready(self._side)
-        self.kind, self.inputs, self.parameters = self._side.name, inputs, parameters
-        self.wrt = inexact_places(inputs)
+        self.kind, self.inputs, self.wrt = self._side.name, inputs, inexact_places(inputs)
+        self._exact: dict[bool, Results] = {}
         self._samples: dict[bool, list[Results]] = {True: [], False: []}
 
     @functools.cached_property
     def refusal(self) -> str | None:
+        """Why nothing can be compared with it, or None."""
         if self._unready is not None:
             return self._unready
         again = self._side.run(None).outputs
@@ -89,20 +55,26 @@ class Live:
 
     @functools.cached_property
     def outputs(self) -> dict[str, np.ndarray]:
+        """The outputs by name, in the dtype that torch computes them in."""
         return self._side.run(None).outputs
 
     @functools.cached_property
     def cotangents(self) -> dict[str, np.ndarray]:
+        """A random cotangent for each inexact output by name."""
         return cotangents(self.outputs, self._seed)
 
     def native(self, gradient: bool) -> Results:
+        """Return the results, with gradients or without."""
         return self._side.run(self.cotangents, wrt=self.wrt) if gradient else Results(self.outputs, [])
 
-    @functools.lru_cache(2)  # noqa: B019: it lives as long as one comparison
     def exact(self, gradient: bool) -> Results:
-        return self._side.run(self.cotangents if gradient else None, wrt=self.wrt, exact=True)
+        """Return the results in float64."""
+        if gradient not in self._exact:
+            self._exact[gradient] = self._side.run(self.cotangents if gradient else None, wrt=self.wrt, exact=True)
+        return self._exact[gradient]
 
     def noise(self, gradient: bool, more: bool) -> Results:
+        """Return how far roundings move each element, by root mean square: from a few samples, or from more."""
         samples, exact = self._samples[gradient], self.exact(gradient)
         given = self.cotangents if gradient else None
         while len(samples) < SAMPLES[more]:
@@ -111,8 +83,7 @@ class Live:
         return Results(outputs, [_noise(g, [s.gradients[i] for s in samples]) for i, g in enumerate(exact.gradients)])
 
     def computed(self, backward: bool) -> Pass:
-        from .rounding import Rounding
-
+        """Return what torch computes on the way to the outputs, or to the gradients."""
         given, wrt = (self.cotangents, self.wrt) if backward else (None, [])
         made = self._side.record(given, wrt=wrt, keep=KEPT)
         roundings = [Rounding(self._eps, seed) for seed in range(PASSES)]
@@ -130,6 +101,7 @@ class Live:
         return computed
 
     def modules(self) -> Mapping[str, Any]:
+        """Return the modules by name."""
         return self._side.named_modules()
 
     @functools.cached_property

@@ -87,7 +87,7 @@ def distance(a: Fingerprint, b: Fingerprint) -> float:
 
 
 def arrangements(x: np.ndarray, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
-    """Yield the elements of an array in another shape: as they are, then in every order of its axes or of the others'."""
+    """Yield the elements of an array in another shape: as they are, then in every order of the axes of either."""
     seen = set()
     for y in itertools.chain([x.reshape(shape)], _permuted(x, shape), _permuted_back(x, shape)):
         key = y.ravel()[:: max(1, y.size // 64)].tobytes()

@@ -71,7 +71,7 @@ class JaxSide:
 
 
 def jax_side(function: Callable[..., Any], inputs: Sequence[Any]) -> JaxSide:
-    """Return a JAX callable as a function of its parameters: a Flax or Equinox module, a partial, or a plain function."""
+    """Return a JAX callable, such as a Flax or Equinox module or a partial, as a function of its parameters."""
     arrays = [jax.tree_util.tree_map(lambda x: to_jax(x) if isinstance(x, np.ndarray) else x, x) for x in inputs]
     pure, parameters = _pure(function)
     return JaxSide(pure, parameters, arrays)

@@ -67,7 +67,7 @@ class Matching:
         return Match(places[0], False) if places else None
 
     def near(self, i: int, prints: dict[int, Fingerprint], values: Callable[[int], Any]) -> float:
-        """Return how far the port's nearest value is from torch's result, in units of what it may be; 0 if none is near."""
+        """Return how far the port's nearest value is off, in units of what it may be; 0 if none is near."""
         wanted, node = self._nodes[i].print, self._nodes[i]
         if node.array is None or wanted is None:
             return 0.0

@@ -60,7 +60,7 @@ class Program:
     """A JAX function at given inputs, flattened, with all its intermediate values.
 
     Loops of known length are unrolled, and functions that are called are put in their place, with the same lines; the
-    branch of a ``cond`` is the one that these inputs take. What cannot be opened, such as ``while``, stays one operation.
+    branch of a ``cond`` is the one that these inputs take. What cannot be opened, as ``while``, stays one operation.
 
     Attributes:
         operations: The operations in order.

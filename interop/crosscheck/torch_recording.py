@@ -1,4 +1,4 @@
-"""What torch computes, operation by operation: each result's fingerprint, what it came from, its module and its line."""
+"""What torch computes, operation by operation: each result, what it came from, its module and its line."""
 
 import contextlib
 import os

@@ -144,7 +144,7 @@ def _gradients(
 
 
 def named_tensors(result: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield the tensors of what a torch function returns, each with its path, None left out; keys are sorted, as in JAX."""
+    """Yield the tensors of what a torch function returns, with paths, None left out, keys sorted as in JAX."""
     match result:
         case torch.Tensor():
             yield path, result
@@ -173,7 +173,7 @@ def _settings(small: bool) -> Iterator[None]:
     """Gradients on, no fast path of inference, and random numbers that are as they were afterwards.
 
     Args:
-        small: Whether to keep to one thread: of small arrays, threads take longer to wait for each other than to compute.
+        small: Whether to keep to one thread: with small arrays, threads wait for each other longer than they compute.
     """
     fast, threads = torch.backends.mha.get_fastpath_enabled(), torch.get_num_threads()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -188,7 +188,7 @@ def _settings(small: bool) -> Iterator[None]:
 
 
 def _copied(module: torch.nn.Module) -> torch.nn.Module:
-    """Return a copy of a module that shares its parameters, which no forward pass writes to, and has buffers of its own."""
+    """Return a copy of a module that shares its parameters, which a forward pass only reads, and has its own buffers."""
     try:
         return copy.deepcopy(module, {id(p): p for p in module.parameters()})
     except (TypeError, RuntimeError, NotImplementedError):  # it holds what cannot be copied: a handle, a result
