@@ -63,7 +63,7 @@ def compare(
     for name, function in (("jax_fn", jax_fn), ("torch_fn", torch_fn)):
         if not callable(function):
             raise TypeError(f"compare: {name} must be a function or a module, got {type(function).__name__}")
-    mapping = {k: (v, None) if isinstance(v, str) else v for k, v in (parameters or {}).items()}
+    mapping = {k: (v, None) if isinstance(v, str) else (v[0], tuple(v[1])) for k, v in (parameters or {}).items()}
     arrays, notes = prepared(inputs, seed)
     expected = Expected(torch_fn, [x for x in arrays if not is_key(x)], [name for name, _ in mapping.values()], seed)
     return _Comparison(jax_side(jax_fn, arrays), expected, arrays, mapping, gradient, max_ulp, notes).report()
@@ -128,7 +128,9 @@ class _Comparison:
             self.gradient = False
         gradients, refusals = self._port_gradients()
         self.arrays = [self.port[name] for name, _ in self.pairs] + gradients
-        rows, found, steps = [*structure, *self._judged()], [], []
+        rows = [*structure, *self._judged()]
+        found: list[Divergence] = []
+        steps: list[Step] = []
         if self.max_ulp is None and not all(row.passed for row in rows):
             try:
                 found, steps = self._searched(all(row.passed for row in rows if row.kind == "output"))
@@ -166,11 +168,11 @@ class _Comparison:
     def _judged(self) -> list[Row]:
         """Return the rows: at once where rounding is not in question, else with what roundings do to each element."""
         expected, gradient = self.expected, self.gradient
-        theirs = [self._in_order(expected.native(gradient)), self._in_order(expected.exact(gradient))]
-        rows = self._rows(*theirs, [np.zeros(y.shape) for y in theirs[1]])
+        native, exact = self._in_order(expected.native(gradient)), self._in_order(expected.exact(gradient))
+        rows = self._rows(native, exact, [np.zeros(y.shape) for y in exact])
         for more in (False, True):
             if self.max_ulp is None and not all(row.passed for row in rows):
-                rows = self._rows(*theirs, self._in_order(expected.noise(gradient, more)))
+                rows = self._rows(native, exact, self._in_order(expected.noise(gradient, more)))
         return rows
 
     def _rows(self, native: list[np.ndarray], exact: list[np.ndarray], noise: list[np.ndarray]) -> list[Row]:
@@ -204,7 +206,7 @@ class _Comparison:
             search.run()
         if search.divergences:
             return search.divergences, steps
-        lines = search.program.lines(search.program.outputs[0]) if search.program.outputs else ()
+        lines = search.tracks.program.lines(search.tracks.program.outputs[0])
         whole = Divergence(
             "", self.expected.kind, "the result", lines[-1] if lines else "", lines, "", backward=backward
         )

@@ -39,7 +39,7 @@ def hint(port: np.ndarray, right: np.ndarray, x: np.ndarray | None = None, modul
         x: What both are computed from, if it has the port's shape.
         module: torch's module, if it is one that computes it from x.
     """
-    if port.size != right.size:
+    if port.size != right.size or np.iscomplexobj(port) or np.iscomplexobj(right):
         return ""
     with np.errstate(all="ignore"):
         port, right = np.asarray(port, np.float64), np.asarray(right, np.float64)
@@ -53,7 +53,7 @@ def hint(port: np.ndarray, right: np.ndarray, x: np.ndarray | None = None, modul
 
 def kink(port: np.ndarray, right: np.ndarray, x: np.ndarray | None) -> str:
     """Return that a gradient differs at certain inputs alone, if these are few."""
-    if x is None or port.shape != right.shape or x.shape != port.shape:
+    if x is None or port.shape != right.shape or x.shape != port.shape or np.iscomplexobj(x):
         return ""
     with np.errstate(all="ignore"):
         scale = np.nanmax(np.abs(right), initial=0.0)

@@ -25,10 +25,10 @@ def prepared(inputs: Sequence[Any], seed: int) -> tuple[list[Any], list[str]]:
         if x is None or isinstance(x, (bool, int, float, complex, str)) or is_key(x):
             return x
         x = to_numpy(x, copy=True)
-        if x.dtype == np.float64 and not jax.config.jax_enable_x64:
+        if x.dtype == np.float64 and not jax.config.read("jax_enable_x64"):
             notes.append("inputs of float64 were taken as float32, since JAX's 64-bit mode is off")
             return x.astype(np.float32)
-        if x.dtype == np.complex128 and not jax.config.jax_enable_x64:
+        if x.dtype == np.complex128 and not jax.config.read("jax_enable_x64"):
             return x.astype(np.complex64)
         return x
 

@@ -32,14 +32,16 @@ class JaxSide:
 
     def outputs(self) -> dict[str, np.ndarray]:
         """Run it, and return its outputs by name."""
-        return {name: to_numpy(y, copy=True) for name, y in named_arrays(self.function(self.parameters, *self.inputs))}
+        inputs = jax.tree_util.tree_map(_copied, self.inputs)
+        return {name: to_numpy(y, copy=True) for name, y in named_arrays(self.function(self.parameters, *inputs))}
 
     def gradients(
         self, cotangents: Mapping[str, np.ndarray], wrt: Sequence[int], paths: Sequence[str]
     ) -> list[np.ndarray]:
         """Return the gradients of the leaves of the inputs at ``wrt``, then of the parameters at ``paths``."""
         gradient, moving, given = self.gradient_function(cotangents, wrt, paths)
-        return [to_numpy(g, copy=True) for g in gradient(moving, given)]
+        # JAX's cotangents and gradients of complex numbers are the conjugates of torch's.
+        return [to_numpy(g, copy=True).conj() for g in gradient(moving, [c.conj() for c in given])]
 
     def gradient_function(
         self, cotangents: Mapping[str, np.ndarray], wrt: Sequence[int], paths: Sequence[str]
@@ -62,7 +64,7 @@ class JaxSide:
         def gradient(moving: list[Any], given: list[Any]) -> list[Any]:
             return jax.vjp(function, moving)[1](given)[0]
 
-        moving = [leaves[i] for i in wrt] + [named[path] for path in paths]
+        moving = [_copied(leaves[i]) for i in wrt] + [_copied(named[path]) for path in paths]
         return gradient, moving, [to_jax(c) for c in cotangents.values()]
 
     def paths(self) -> dict[str, Any]:
@@ -104,6 +106,11 @@ def _pure(function: Callable[..., Any]) -> tuple[Callable[..., Any], Any]:
         return jax.tree_util.tree_unflatten(structure, filled)(*xs)
 
     return call, parameters
+
+
+def _copied(x: Any) -> Any:
+    """Return a copy of an array: a function may have its arguments donated, which end with the call."""
+    return jnp.copy(x) if isinstance(x, jax.Array) else x
 
 
 def _paths(tree: Any) -> tuple[dict[str, Any], Any]:

@@ -8,7 +8,12 @@ in float64 with every operation's result disturbed by as much as it would be rou
 """
 
 import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxact.interop.ulps import ulp_distance
@@ -20,6 +25,9 @@ ARRAY_FACTOR = 3.0
 ELEMENT_FACTOR = 32.0
 ARRAY_FLOOR = 2.0  # roundings (eps) of the array's largest value
 ELEMENT_FLOOR = 4.0  # units in the last place of the element
+
+
+MakeRow = Callable[..., Row]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,35 +59,22 @@ def judge(
         max_ulp: How many units in the last place the port may be from torch, instead of the rules above.
     """
     native = reference.native
-    facts = {"name": name, "kind": kind, "dtype": port.dtype.name, "shape": port.shape}
+    row = functools.partial(Row, name=name, kind=kind, dtype=port.dtype.name, shape=port.shape)
+    differs = functools.partial(row, passed=False, ulps=math.inf, absolute=math.inf, ratio=math.inf)
     if port.shape != native.shape:
-        return Row(
-            **facts,
-            passed=False,
-            verdict=f"shape: torch has {native.shape}",
-            ulps=np.inf,
-            absolute=np.inf,
-            ratio=np.inf,
-        )
+        return differs(verdict=f"shape: torch has {native.shape}")
     if not _same_dtype(port.dtype, native.dtype):
-        return Row(
-            **facts,
-            passed=False,
-            verdict=f"dtype: torch has {native.dtype.name}",
-            ulps=np.inf,
-            absolute=np.inf,
-            ratio=np.inf,
-        )
+        return differs(verdict=f"dtype: torch has {native.dtype.name}")
     if port.size == 0:
-        return Row(**facts, passed=True, verdict="equal")
+        return row(passed=True, verdict="equal")
     if port.dtype.kind in "biu":
-        return _judge_integers(facts, port, native.astype(port.dtype), x)
+        return _judge_integers(row, port, native.astype(port.dtype), x)
     parts = [(port.real, native.real, reference.exact.real), (port.imag, native.imag, reference.exact.imag)]
     rows = [
-        _judge_floats(facts, *part, reference.noise, x, max_ulp)
+        _judge_floats(row, *part, reference.noise, x, max_ulp)
         for part in (parts if port.dtype.kind == "c" else [(port, native, reference.exact)])
     ]
-    return min(rows, key=lambda row: (row.passed, -row.ratio))
+    return min(rows, key=lambda judged: (judged.passed, -judged.ratio))
 
 
 def _same_dtype(port: np.dtype, torch: np.dtype) -> bool:
@@ -87,18 +82,18 @@ def _same_dtype(port: np.dtype, torch: np.dtype) -> bool:
     return port == torch or (port.kind == torch.kind and port.kind in "iu")
 
 
-def _judge_integers(facts: dict, port: np.ndarray, torch: np.ndarray, x: np.ndarray | None) -> Row:
+def _judge_integers(row: MakeRow, port: np.ndarray, torch: np.ndarray, x: np.ndarray | None) -> Row:
     distance = ulp_distance(port, torch)
     index = np.unravel_index(int(distance.argmax()), port.shape)
     largest = float(distance.max())
     worst = _element(index, x, port, torch, torch) if largest else None
     verdict = "differs" if largest else "equal"
     ratio = np.inf if largest else 0.0
-    return Row(**facts, passed=not largest, verdict=verdict, ulps=largest, absolute=largest, ratio=ratio, worst=worst)
+    return row(passed=not largest, verdict=verdict, ulps=largest, absolute=largest, ratio=ratio, worst=worst)
 
 
 def _judge_floats(
-    facts: dict,
+    row: MakeRow,
     port: np.ndarray,
     native: np.ndarray,
     exact: np.ndarray,
@@ -106,7 +101,8 @@ def _judge_floats(
     x: np.ndarray | None,
     max_ulp: float | None,
 ) -> Row:
-    finfo = _finfo(port.dtype)
+    finfo = jnp.finfo(port.dtype)
+    eps, least = float(finfo.eps), float(finfo.smallest_subnormal)
     with np.errstate(all="ignore"):
         wide, theirs, exact = port.astype(np.float64), native.astype(np.float64), exact.astype(np.float64)
         ulps = ulp_distance(port, native)
@@ -115,13 +111,13 @@ def _judge_floats(
         finite = np.isfinite(exact) & np.isfinite(theirs)
         scale = float(np.abs(exact, where=finite, out=np.zeros(exact.shape)).max())
         largest_own = float(own.max(where=finite, initial=0.0))
-        if finfo.eps < 1e-15 and noise is not None:  # torch is its own reference, and has no error of its own
+        if eps < 1e-15 and noise is not None:  # torch is its own reference, and has no error of its own
             largest_own = float(noise.max(where=finite, initial=0.0))
-        floor = ARRAY_FLOOR * finfo.eps * scale
-        allowed = np.full(exact.shape, ARRAY_FACTOR * max(largest_own, floor, finfo.smallest_subnormal))
+        floor = ARRAY_FLOOR * eps * scale
+        allowed = np.full(exact.shape, ARRAY_FACTOR * max(largest_own, floor, least))
         if noise is not None:
             rounding = ELEMENT_FACTOR * np.maximum(np.where(np.isfinite(own), own, 0), noise)
-            spacing = np.maximum(np.abs(exact) * finfo.eps, finfo.smallest_subnormal)
+            spacing = np.maximum(np.abs(exact) * eps, least)
             allowed = np.minimum(allowed, np.maximum(rounding, ELEMENT_FLOOR * spacing))
         passed = same | (error <= allowed) if max_ulp is None else ulps <= max_ulp
         excess = np.where(same, 0, error / allowed) if max_ulp is None else ulps
@@ -129,7 +125,7 @@ def _judge_floats(
     index = np.unravel_index(int(excess.argmax()), port.shape)
     error = np.where(same, own, error)  # both are NaN or infinite
     largest = float(np.where(np.isfinite(own) | ~same, error, 0).max())
-    ratio = largest / max(largest_own, floor, float(finfo.smallest_subnormal))
+    ratio = largest / max(largest_own, floor, least)
     if not passed.all():
         verdict = "differs"
         if (np.isnan(wide) != np.isnan(theirs)).any():
@@ -140,8 +136,7 @@ def _judge_floats(
         verdict = "nearer than torch" if largest < largest_own else "within rounding"
     absolute = float(np.where(same, 0, _distance(wide, theirs)).max())
     worst = None if same.all() else _element(index, x, wide, theirs, exact)
-    return Row(
-        **facts,
+    return row(
         passed=bool(passed.all()),
         verdict=verdict,
         ulps=float(ulps.max()),
@@ -158,13 +153,9 @@ def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.where(equal, 0, np.where(np.isnan(difference), np.inf, difference))
 
 
-def _element(index: tuple, x: np.ndarray | None, port: np.ndarray, torch: np.ndarray, exact: np.ndarray) -> Element:
+def _element(
+    index: tuple[Any, ...], x: np.ndarray | None, port: np.ndarray, torch: np.ndarray, exact: np.ndarray
+) -> Element:
     values = [float(array[index]) for array in (port, torch, exact)]
     at = None if x is None or x.dtype.kind == "c" else float(x[index])
     return Element(tuple(map(int, index)), at, *values)
-
-
-def _finfo(dtype: np.dtype):
-    import jax.numpy as jnp
-
-    return jnp.finfo(dtype)

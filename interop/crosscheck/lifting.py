@@ -36,6 +36,8 @@ class _Lifting(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
+        if func is torch.autograd.grad:  # it finds its tensors by identity
+            return func(*args, **kwargs)
         if name in ("__get__", "__set__", "__delete__"):  # an attribute
             attribute = func(*args, **kwargs)
             return _lift(attribute) if isinstance(attribute, torch.dtype) else attribute

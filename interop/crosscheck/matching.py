@@ -47,14 +47,13 @@ class Matching:
             by_count.setdefault(p.count, []).append(place)
         found = {}
         for i in wanted:
-            node = self._nodes[i]
-            count = node.print.count
-            if count not in by_count:
+            wanted_print = self._nodes[i].print
+            if wanted_print is None or (count := wanted_print.count) not in by_count:
                 continue
             if count not in groups:
                 groups[count] = by_count[count], np.stack([prints[place].values for place in by_count[count]])
             places, table = groups[count]
-            near = np.flatnonzero((np.abs(table - node.print.values) <= self._slack[i]).all(axis=1))
+            near = np.flatnonzero((np.abs(table - wanted_print.values) <= self._slack[i]).all(axis=1))
             if (match := self._ordered(i, [places[k] for k in near], values)) is not None:
                 found[i] = match
         return found

@@ -157,7 +157,10 @@ class Repairs:
 
     def _candidates(self, node: int) -> list[tuple[Any, int, tuple[str, ...]]]:
         """Return the values that may be the wrong ones: the key, the place, and the lines of each."""
-        program, size = self.tracks.program, self.tracks.nodes[node].array.size
+        program, array = self.tracks.program, self.tracks.nodes[node].array
+        if array is None:
+            return []
+        size = array.size
         nodes = {self.tracks.found[i].place: i for i in self.tracks.feeding(node) if self.tracks.found[i].place >= 0}
         feeding = list(nodes)
         fed = self.tracks.fed(feeding)
@@ -166,16 +169,17 @@ class Repairs:
             chosen = {
                 i for place in feeding if np.size(program.value(place)) > size for i in self.tracks.soon_after(place)
             }
-            moved = {i for i in fed if i in program.moved or i in program.prints} | chosen
-            moved = [i for i in sorted(moved - taken) if np.size(program.value(i)) == size]
-            shares = lambda i: _shared(np.asarray(program.value(i)), self.tracks.nodes[node].array) > MOVED  # noqa: E731
-            moved = [i for i in moved[: 2 * TRIALS] if i in chosen or shares(i)]
+            among = {i for i in fed if i in program.moved or i in program.prints} | chosen
+            sized = [i for i in sorted(among - taken) if np.size(program.value(i)) == size][: 2 * TRIALS]
+            values = {i: np.asarray(program.value(i)) for i in sized}
+            moved = [i for i in sized if i in chosen or _shared(values[i], array) > MOVED]
             return [(i, i, program.lines(i)) for i in moved]
         wrong = [i for i, p in program.prints.items() if p.size == size and i in fed and i not in taken]
         wrong.sort(key=lambda i: (-fed[i], program.maker.get(i, -1)))
         wanted = self.tracks.nodes[node].print
         nearest = [] if wanted is None else sorted(wrong, key=lambda i: distance(program.prints[i], wanted))[:NEAREST]
-        candidates = [(i, i, program.lines(i)) for i in dict.fromkeys([*wrong[:TRIALS], *nearest])]
+        candidates: list[tuple[Any, int, tuple[str, ...]]] = []
+        candidates += [(i, i, program.lines(i)) for i in dict.fromkeys([*wrong[:TRIALS], *nearest])]
         for place in feeding:  # a step that the port leaves out: its operand goes on as it is
             users = self.tracks.users(place) if np.size(program.value(place)) == size else []
             # What torch does on one line stands on one line of the port; else it is missing where the operand is used.

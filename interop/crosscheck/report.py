@@ -1,9 +1,12 @@
 """The report of a comparison: a row an array, the places where the two sides part, and all of it as a table."""
 
 import dataclasses
+import math
 import textwrap
 from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
 
 WIDTH = 100
 
@@ -93,9 +96,14 @@ class Divergence:
     def __str__(self) -> str:
         what = "gradient of " if self.backward else ""
         where = f"{what}{self.module or 'the module itself'} ({self.kind}: {self.operation})"
-        lines = [f"{where}, {self.source or 'no line of the port is known'}; torch: {self.torch_source}"]
-        between = [f"after {self.after}" * bool(self.after), f"before {self.before}" * bool(self.before)]
-        lines.append("  " + ", ".join(filter(None, [*between, f"off by {self.distance:.1e} of the largest value"])))
+        lines = [
+            f"{where}, {self.source or 'no line of the port is known'}"
+            + f"; torch: {self.torch_source}" * bool(self.torch_source)
+        ]
+        facts = [f"after {self.after}" * bool(self.after), f"before {self.before}" * bool(self.before)]
+        facts.append(f"off by {self.distance:.1e} of the largest value" * (0 < self.distance < math.inf))
+        if any(facts):
+            lines.append("  " + ", ".join(filter(None, facts)))
         if len(self.calls) > 1:
             lines.append("  called from " + " > ".join(self.calls[:-1][-3:]))
         if not self.sure:
@@ -188,7 +196,7 @@ def _table(rows: tuple[Row, ...]) -> Iterator[str]:
         numbers = [
             f"{row.ulps:.0f}" if row.ulps < 1e7 else f"{row.ulps:.1e}",
             f"{row.absolute:.1e}",
-            f"{row.ratio:.3g}",
+            f"{row.ratio:.3g}" if row.ratio < 1e4 else f"{row.ratio:.0e}",
         ]
         verdict = row.verdict if row.passed else row.verdict.upper()
         yield _line([row.name, row.dtype, shape, *numbers, verdict])
@@ -224,6 +232,8 @@ def _plain(x: Any) -> Any:
             return {key: _plain(value) for key, value in x.items()}
         case list() | tuple():
             return [_plain(value) for value in x]
+        case np.generic():
+            return _plain(x.item())
         case float() if x != x or x in (float("inf"), float("-inf")):
             return str(x)
     return x

@@ -15,8 +15,8 @@ from jaxact.interop._torch_private import TorchDispatchMode
 # What sums many terms, by the start of its name.
 _SUMS = tuple(
     """
-    mm addmm bmm baddbmm mv addmv dot convolution linalg_ prod _cdist sum mean var std norm native_ _softmax
-    _safe_softmax _log_softmax logsumexp cumsum embedding_dense_backward index_add scatter_add mse_loss nll_loss avg_pool
+    mm addmm bmm baddbmm mv addmv dot convolution linalg_ prod _cdist sum mean var std norm native_ cumsum logsumexp
+    _softmax _safe_softmax _log_softmax embedding_dense_backward index_add scatter_add mse_loss nll_loss avg_pool
     _adaptive_avg_pool upsample_
     """.split()  # noqa: SIM905
 )
@@ -67,11 +67,12 @@ class Rounding(TorchDispatchMode):
 # What moves numbers as they are, and leaves none out but by place.
 _MOVES = frozenset(
     """
-    clone _to_copy copy_ cat stack contiguous lift_fresh lift_fresh_copy _reshape_copy view_copy expand_copy
-    permute_copy as_strided unbind split chunk unsafe_split unsafe_chunk _unsafe_view repeat repeat_interleave flip roll detach
-    index index_select gather slice_scatter select_scatter slice_backward select_backward constant_pad_nd
-    unfold_backward zeros ones full zeros_like ones_like full_like new_zeros new_ones new_full empty empty_like new_empty arange eye
-    new_empty_strided empty_strided scalar_tensor fill_ zero_ tril_indices
+    clone _to_copy copy_ cat stack contiguous lift_fresh lift_fresh_copy detach as_strided _unsafe_view
+    _reshape_copy view_copy expand_copy permute_copy unbind split chunk unsafe_split unsafe_chunk
+    repeat repeat_interleave flip roll index index_select gather slice_scatter select_scatter
+    slice_backward select_backward constant_pad_nd unfold_backward fill_ zero_
+    zeros ones full zeros_like ones_like full_like new_zeros new_ones new_full empty empty_like new_empty
+    new_empty_strided empty_strided scalar_tensor arange eye tril_indices
     """.split()  # noqa: SIM905
 )
 # What chooses among numbers, or negates: it rounds none either.

@@ -1,11 +1,12 @@
 """The search: where the port parts from torch, and what follows once the right value stands in the place of the wrong.
 
 A result of torch is *found* if the port has it. It is *sound* if it is found or anything computed from it is: a port
-may compute the same by other steps. The first result that is not sound, though all that fed it is, is where the
-port parts from torch. Then torch's value is put in the place of one value of the port after the other, until what follows is found
-again; that value is the wrong one, its line is the line of the mistake, and the search goes on behind it.
+may compute the same by other steps. The first result that is not sound, though all that fed it is, is where the port
+parts from torch. Then torch's value is put in the place of one value of the port after the other, until what follows is
+found again; that value is the wrong one, its line is the line of the mistake, and the search goes on behind it.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -78,7 +79,12 @@ class Search:
         for i in self.tracks.judged:
             if i >= end:
                 return False
-            if i in self.tracks.found or i in self.excluded or (self.backward and not self.tracks.nodes[i].backward):
+            if (
+                i in self.tracks.found
+                or i in self.excluded
+                or not self.tracks.nodes[i].parents
+                or (self.backward and not self.tracks.nodes[i].backward)
+            ):
                 continue
             if self._is_near_miss(i):
                 self.excluded.add(i)
@@ -118,7 +124,13 @@ class Search:
         good: dict[int, bool] = {}
         for i, node in enumerate(self.tracks.nodes):
             fed = all(good[p] for p in node.parents)
-            if i in sound or not node.depends or i in self.excluded or (self.backward and not node.backward):
+            if (
+                i in sound
+                or not node.parents
+                or not node.depends
+                or i in self.excluded
+                or (self.backward and not node.backward)
+            ):
                 good[i] = True
             elif i in judged:
                 if fed:
@@ -174,14 +186,16 @@ class Search:
         with np.errstate(all="ignore"):
             small = (np.abs(ours) < HUGE) & (np.abs(right) < HUGE)
             off = np.abs(ours - right)[small].max(initial=0.0) / max(np.abs(right[small]).max(initial=0.0), 1e-300)
-        return float(off) or float("inf")  # what is equal where both are finite differs in what is masked
+        return float(off) or math.inf  # what is equal where both are finite differs in what is masked
 
     def _guess(self, first: int) -> tuple[tuple[str, ...], float]:
         """Return the lines of the value that is nearest, and how far it is."""
         program, wanted = self.tracks.program, self.tracks.nodes[first].print
+        if wanted is None:
+            return (), math.inf
         taken = {match.place for match in self.tracks.found.values() if match.ordered}
         near = [(distance(p, wanted), i) for i, p in program.prints.items() if p.size == wanted.size and i not in taken]
         if not near:
-            return (program.lines(program.outputs[0]) if program.outputs else ()), float("inf")
+            return (program.lines(program.outputs[0]) if program.outputs else ()), math.inf
         apart, place = min(near)
         return program.lines(place), apart

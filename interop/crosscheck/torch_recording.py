@@ -100,7 +100,7 @@ class Recording(TorchDispatchMode):
     def take(self, tensors: Sequence[torch.Tensor], operation: str = "input") -> None:
         """Take tensors for inputs."""
         for x in tensors:
-            self._add(x, Node(operation, self.place(), (), False, True, True))
+            self._add(x, Node(operation, self.place(), (), False, False, True))
 
     def before_backward(self, outputs: Mapping[str, torch.Tensor], given: Sequence[torch.Tensor]) -> None:
         """Take down the outputs, and follow the backward pass through the operations that it comes from."""
@@ -116,7 +116,7 @@ class Recording(TorchDispatchMode):
             label = self._labels.get(function, consumer)
             function.register_prehook(lambda _, label=label: setattr(self, "_backward", label))
             pending += [(f, label) for f, _ in function.next_functions if f is not None]
-        self._labels = {f: self._labels.get(f) for f in seen}
+        self._functions = seen  # kept, and with them their hooks, until the end
 
     def finish(self, outputs: Mapping[str, torch.Tensor]) -> None:
         """Take down which results are the outputs."""

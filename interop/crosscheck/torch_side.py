@@ -53,6 +53,7 @@ class TorchSide:
         wrt: Sequence[int] = (),
         exact: bool = False,
         within: Any = None,
+        seed: int | None = None,
     ) -> Results:
         """Run it, and with cotangents of the outputs its gradients too.
 
@@ -61,13 +62,14 @@ class TorchSide:
             wrt: The places of the inputs to differentiate, among the leaves.
             exact: Whether to run it in float64.
             within: A context to run it in.
+            seed: For torch's random numbers, if they are to be others than before.
         """
         leaves, call = self._call(exact)
         moving = [leaves[i].requires_grad_() for i in wrt] if cotangents is not None else []
         given = {name: to_torch(c, copy=True) for name, c in (cotangents or {}).items()}
         wanted = [*moving, *self.parameters] if cotangents is not None else []
         with (
-            _settings(exact and self._small),
+            _settings(exact and self._small, self.parameters, seed),
             in_float64() if exact else contextlib.nullcontext(),
             within or contextlib.nullcontext(),
         ):
@@ -90,9 +92,9 @@ class TorchSide:
         """
         leaves, call = self._call(exact=True)
         moving = [leaves[i].requires_grad_() for i in wrt] if cotangents is not None else []
-        given = {name: to_torch(c, copy=True).to(torch.float64) for name, c in (cotangents or {}).items()}
+        given = {name: _tensor(c, exact=True) for name, c in (cotangents or {}).items()}
         recording = Recording(self.modules, keep)
-        with _settings(self._small), in_float64(), rounding or contextlib.nullcontext(), recording:
+        with _settings(self._small, self.parameters), in_float64(), rounding or contextlib.nullcontext(), recording:
             recording.take([x for x in leaves if isinstance(x, torch.Tensor)])
             outputs = dict(named_tensors(call()))
             recording.finish(outputs)
@@ -113,8 +115,13 @@ class TorchSide:
     def _call(self, exact: bool) -> tuple[list[torch.Tensor], Callable[[], Any]]:
         flat, structure = jax.tree_util.tree_flatten(list(self.inputs), is_leaf=lambda x: x is None)
         tensors = [_tensor(x, exact) for x in flat]
-        args = jax.tree_util.tree_unflatten(structure, tensors)
-        return tensors, lambda: self.function(*args)
+
+        # What is differentiated goes in as a copy, since torch lets no function write into a leaf of its graph.
+        def call() -> Any:
+            given = [x.clone() if isinstance(x, torch.Tensor) and x.requires_grad else x for x in tensors]
+            return self.function(*jax.tree_util.tree_unflatten(structure, given))
+
+        return tensors, call
 
 
 def _tensor(x: Any, exact: bool) -> Any:
@@ -133,7 +140,7 @@ def _numpy(x: torch.Tensor) -> np.ndarray:
 
 
 def _gradients(
-    outputs: Mapping[str, torch.Tensor], cotangents: Mapping[str, torch.Tensor], wanted: list
+    outputs: Mapping[str, torch.Tensor], cotangents: Mapping[str, torch.Tensor], wanted: Sequence[torch.Tensor]
 ) -> list[torch.Tensor]:
     moved = {name: y for name, y in outputs.items() if y.requires_grad and name in cotangents}
     if not moved:
@@ -169,26 +176,35 @@ def named_tensors(result: Any, path: str = "") -> Iterator[tuple[str, torch.Tens
 
 
 @contextlib.contextmanager
-def _settings(small: bool) -> Iterator[None]:
-    """Gradients on, no fast path of inference, and random numbers that are as they were afterwards.
+def _settings(small: bool, moving: Sequence[torch.Tensor], seed: int | None = None) -> Iterator[None]:
+    """Gradients on, also of frozen parameters, no fast path of inference; and all as it was afterwards.
 
     Args:
+        moving: The parameters to differentiate.
+        seed: For torch's random numbers, if they are to be others than before.
         small: Whether to keep to one thread: with small arrays, threads wait for each other longer than they compute.
     """
     fast, threads = torch.backends.mha.get_fastpath_enabled(), torch.get_num_threads()
+    needs = [p.requires_grad for p in moving]
     torch.backends.mha.set_fastpath_enabled(False)
     if small:
         torch.set_num_threads(1)
     try:
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            if seed is not None:
+                torch.manual_seed(seed)
+            for p in moving:
+                p.requires_grad_()
             yield
     finally:
+        for p, needed in zip(moving, needs, strict=True):
+            p.requires_grad_(needed)
         torch.backends.mha.set_fastpath_enabled(fast)
         torch.set_num_threads(threads)
 
 
 def _copied(module: torch.nn.Module) -> torch.nn.Module:
-    """Return a copy of a module that shares its parameters, which a forward pass only reads, and has its own buffers."""
+    """Return a copy of a module that shares its parameters, which a forward pass only reads, and has own buffers."""
     try:
         return copy.deepcopy(module, {id(p): p for p in module.parameters()})
     except (TypeError, RuntimeError, NotImplementedError):  # it holds what cannot be copied: a handle, a result
