@@ -1,6 +1,5 @@
 """Which of torch's results the port has: by their sorted values, and then by their order."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -14,27 +13,14 @@ from .program import Program
 NEAR = 1e-3
 
 
-@dataclasses.dataclass(frozen=True)
-class Match:
-    """A value of the port that is one of torch's results.
-
-    Attributes:
-        place: Its place among the values of the program.
-        ordered: Whether the two agree in some order of axes; if not, the same numbers stand in another order.
-    """
-
-    place: int
-    ordered: bool
-
-
 class Matching:
     """Finds torch's results among the port's values."""
 
     def __init__(self, computed: Pass) -> None:
         self._nodes, self._slack, self._rms = computed.nodes, computed.slack, computed.rms
 
-    def find(self, wanted: list[int], prints: dict[int, Fingerprint], values: Callable[[int], Any]) -> dict[int, Match]:
-        """Return which of torch's results are among the port's values.
+    def find(self, wanted: list[int], prints: dict[int, Fingerprint], values: Callable[[int], Any]) -> dict[int, int]:
+        """Return which of torch's results are among the port's values, each with the place of the value.
 
         Args:
             wanted: The places of torch's results.
@@ -54,16 +40,16 @@ class Matching:
                 groups[count] = by_count[count], np.stack([prints[place].values for place in by_count[count]])
             places, table = groups[count]
             near = np.flatnonzero((np.abs(table - wanted_print.values) <= self._slack[i]).all(axis=1))
-            if (match := self._ordered(i, [places[k] for k in near], values)) is not None:
-                found[i] = match
+            if (place := self._ordered(i, [places[k] for k in near], values)) is not None:
+                found[i] = place
         return found
 
-    def _ordered(self, i: int, places: list[int], values: Callable[[int], Any]) -> Match | None:
-        node = self._nodes[i]
+    def _ordered(self, i: int, places: list[int], values: Callable[[int], Any]) -> int | None:
+        """Return the first of the places that has torch's result in its order, but for the order of the axes."""
         for place in places[:8]:
-            if node.array is None or self.arranged(i, np.asarray(values(place))) is not None:
-                return Match(place, True)
-        return Match(places[0], False) if places else None
+            if self._nodes[i].array is None or self.arranged(i, np.asarray(values(place))) is not None:
+                return place
+        return None
 
     def near(self, i: int, prints: dict[int, Fingerprint], values: Callable[[int], Any]) -> float:
         """Return how far the port's nearest value is off, in units of what it may be; 0 if none is near."""

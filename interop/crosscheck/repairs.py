@@ -82,10 +82,10 @@ class Repairs:
     def _extra(self, first: int) -> Repair | None:
         """Return the value of a step that the port has and torch has not; None if there is none."""
         program = self.tracks.program
-        taken = {match.place for match in self.tracks.found.values() if match.ordered}
+        taken = set(self.tracks.found.values())
         behind_first = self.tracks.descendants(first)
         for i in self.tracks.feeding(first):
-            place, node = self.tracks.found[i].place, self.tracks.nodes[i]
+            place, node = self.tracks.found[i], self.tracks.nodes[i]
             if place < 0 or node.array is None:
                 continue
             behind = [j for j in self.tracks.soon_after(place) if j in program.prints and j not in taken]
@@ -150,10 +150,9 @@ class Repairs:
             changed = self.tracks.program.rerun({key: put}, stop=AHEAD)
             prints = {i: p for i, p in prints_of(self.tracks.program, changed).items() if i != key}
             gained = self.tracks.matching.find(ahead, prints, changed.__getitem__)
-            ordered = sorted(i for i, match in gained.items() if match.ordered)
-            gain = len(ordered) or (0.5 if self._is_output(node, key) else 0)
+            gain = len(gained) or (0.5 if self._is_output(node, key) else 0)
             if gain:
-                yield Repair(node, key, put, lines, gain, ordered[0] if ordered else None)
+                yield Repair(node, key, put, lines, gain, min(gained, default=None))
 
     def _candidates(self, node: int) -> list[tuple[Any, int, tuple[str, ...]]]:
         """Return the values that may be the wrong ones: the key, the place, and the lines of each."""
@@ -161,10 +160,10 @@ class Repairs:
         if array is None:
             return []
         size = array.size
-        nodes = {self.tracks.found[i].place: i for i in self.tracks.feeding(node) if self.tracks.found[i].place >= 0}
+        nodes = {self.tracks.found[i]: i for i in self.tracks.feeding(node) if self.tracks.found[i] >= 0}
         feeding = list(nodes)
         fed = self.tracks.fed(feeding)
-        taken = {match.place for match in self.tracks.found.values() if match.ordered}
+        taken = set(self.tracks.found.values())
         if self.tracks.nodes[node].moves:
             chosen = {
                 i for place in feeding if np.size(program.value(place)) > size for i in self.tracks.soon_after(place)
@@ -196,7 +195,8 @@ class Repairs:
 
     def _arranged(self, array: np.ndarray, value: np.ndarray) -> list[np.ndarray]:
         """Return torch's values in the shape of the port's: in the order of axes that is nearest, and the next."""
-        if array.shape == value.shape:
+        long = [n for n in value.shape if n > 1]
+        if array.shape == value.shape and len(set(long)) == len(long):
             return [array]
         with np.errstate(all="ignore"):
             found = list(arrangements(array, value.shape))

@@ -23,6 +23,8 @@ _SUMS = tuple(
 # What is made of terms as large as its first argument.
 _OF_TERMS = ("gelu", "silu", "mish", "hardswish", "elu", "softplus", "log_sigmoid", "selu", "celu")
 _MANY = 1_000_000
+# What makes an array of numbers in the code, or of the shape of another.
+_FILLS = ("zeros", "ones", "full", "empty", "new_", "arange", "rand", "scalar_tensor", "eye", "lift_fresh", "linspace")
 
 
 class Rounding(TorchDispatchMode):
@@ -32,17 +34,22 @@ class Rounding(TorchDispatchMode):
         super().__init__()
         self._eps = eps
         self._generator = torch.Generator().manual_seed(seed)
+        self._constants: set[int] = set()  # by their memory
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__
-        if name.startswith(_SUMS):
+        given = _tensors([*args, *(kwargs or {}).values()])
+        # What is made of numbers in the code, such as positions, is often made to integers: it must not move.
+        constant = name.startswith(_FILLS) or all(_memory(x) in self._constants for x in given)
+        if name.startswith(_SUMS) and not constant:
             args = self._moved_operands(args)
         results = func(*args, **(kwargs or {}))
-        taken = {x.untyped_storage().data_ptr() for x in _tensors(args)}
-        for y in _tensors(results):
-            if y.untyped_storage().data_ptr() in taken and not func._schema.is_mutable:
+        taken = {_memory(x) for x in given}
+        for y in _tensors([results]):
+            if _memory(y) in taken and not func._schema.is_mutable:
                 continue  # a view
-            if rounds(name):
+            (self._constants.add if constant else self._constants.discard)(_memory(y))
+            if rounds(name) and _is_wide(y) and not constant:
                 terms = _terms(name, args, y)
                 y.copy_(y * (1 + self._noise(y)) if terms is y else y + terms * self._noise(y))
         return results
@@ -109,12 +116,15 @@ def _is_wide(x: Any) -> bool:
     return isinstance(x, torch.Tensor) and x.dtype in (torch.float64, torch.complex128)
 
 
-def _tensors(x: Any) -> list[torch.Tensor]:
-    parts: list[Any] = list(x) if isinstance(x, (tuple, list)) else [x]
+def _tensors(parts: Any) -> list[torch.Tensor]:
     found = []
     for part in parts:
         if isinstance(part, (tuple, list)):
             found += _tensors(part)
-        elif _is_wide(part):
+        elif isinstance(part, torch.Tensor):
             found.append(part)
     return found
+
+
+def _memory(x: torch.Tensor) -> int:
+    return x.untyped_storage().data_ptr() if x.layout == torch.strided else id(x)

@@ -14,7 +14,6 @@ import numpy as np
 
 from .fingerprints import HUGE, distance
 from .hints import hint
-from .matching import Match
 from .nodes import Node, Pass
 from .program import Program
 from .repairs import Repair, Repairs
@@ -105,7 +104,7 @@ class Search:
     def _take(self, first: int, repair: Repair) -> None:
         """Note a divergence, and go on with the right value."""
         self._note(self._described(first, repair))
-        self.tracks.found[repair.node] = Match(-1, True)
+        self.tracks.found[repair.node] = -1  # no place: the value was put there
         self.tracks.program.adopt(self.tracks.program.rerun({repair.key: repair.value}))
         self.tracks.refresh()
 
@@ -148,7 +147,10 @@ class Search:
         lines, off = (repair.lines, self._off(repair)) if repair else self._guess(first)
         module, kind = node.place.module, node.place.kind
         if repair is not None and repair.module is not None:
-            module, kind = repair.module, type(self.modules.get(repair.module)).__name__
+            module = repair.module
+            while type(self.modules.get(module)).__name__ in ("ModuleList", "ModuleDict"):  # which compute nothing
+                module = module.rpartition(".")[0]
+            kind = type(self.modules.get(module)).__name__
         return Divergence(
             module=module,
             kind=kind,
@@ -167,9 +169,7 @@ class Search:
     def _hint(self, node: Node, repair: Repair) -> str:
         """Return what explains the difference."""
         value = np.asarray(self.tracks.program.value(repair.place))
-        feeding = [
-            self.tracks.found[i].place for i in self.tracks.feeding(repair.node) if self.tracks.found[i].place >= 0
-        ]
+        feeding = [place for i in self.tracks.feeding(repair.node) if (place := self.tracks.found[i]) >= 0]
         one = len(feeding) == 1 and not self.tracks.nodes[repair.node].moves
         x = np.asarray(self.tracks.program.value(feeding[0])) if one else None
         if x is not None and x.size == value.size:
@@ -193,7 +193,7 @@ class Search:
         program, wanted = self.tracks.program, self.tracks.nodes[first].print
         if wanted is None:
             return (), math.inf
-        taken = {match.place for match in self.tracks.found.values() if match.ordered}
+        taken = set(self.tracks.found.values())
         near = [(distance(p, wanted), i) for i, p in program.prints.items() if p.size == wanted.size and i not in taken]
         if not near:
             return (program.lines(program.outputs[0]) if program.outputs else ()), math.inf

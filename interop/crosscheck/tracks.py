@@ -2,9 +2,12 @@
 
 from collections.abc import Iterable
 
-from .matching import Match, Matching
+from .matching import Matching
 from .nodes import Pass
 from .program import Program
+
+# A mean may be right where what it is taken of is not.
+REDUCTIONS = ("var", "mean", "sum", "std", "amax", "amin", "norm", "logsumexp", "prod")
 
 
 class Tracks:
@@ -14,7 +17,7 @@ class Tracks:
         nodes: Torch's results.
         judged: The places of those that the port must have, or have what follows from them.
         children: What is computed from each.
-        found: Those that the port has.
+        found: Those that the port has, each with the place of the value; -1 for one that was put there.
         matching: Finds them.
         program: The port.
     """
@@ -34,23 +37,21 @@ class Tracks:
         for i in sorted(needed):
             for parent in self.nodes[i].parents:
                 self.children.setdefault(parent, []).append(i)
-        self.found: dict[int, Match] = {}
+        self.found: dict[int, int] = {}
         self.refresh()
 
     def refresh(self) -> None:
         """Find again, after the program's values have changed."""
-        wanted = [i for i in self.judged if i not in self.found or not self.found[i].ordered]
+        wanted = [i for i in self.judged if i not in self.found]
         self.found |= self.matching.find(wanted, self.program.prints, self.program.value)
 
     def sound(self) -> set[int]:
-        """Return torch's results that are found, or that something sound is computed from."""
+        """Return torch's results that are found, or that something sound is computed from other than by a mean."""
         sound: set[int] = set()
         for i in range(len(self.nodes) - 1, -1, -1):
-            match = self.found.get(i)
-            if (match is not None and match.ordered) or any(c in sound for c in self.children.get(i, ())):
+            children = (c for c in self.children.get(i, ()) if not self.nodes[c].operation.startswith(REDUCTIONS))
+            if i in self.found or any(c in sound for c in children):
                 sound.add(i)
-            elif match is not None and not any(self.nodes[c].is_judged for c in self.descendants(i) - {i}):
-                continue  # in another order, and nothing that follows is found
         return sound
 
     def ancestors(self, places: Iterable[int]) -> set[int]:
