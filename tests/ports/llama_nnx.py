@@ -1,5 +1,7 @@
 """The model of llama.py as modules of Flax NNX, its embedding not tied, attention by jax.nn.dot_product_attention."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -7,13 +9,16 @@ from flax import nnx
 from .corpus import Port, integers, randomised, weights_of
 from .llama import BLOCKS, DIM, HEAD, HEADS, HIDDEN, KV_HEADS, THETA, TOKENS, Llama
 
+# Weights are put in afterwards, and random ones would take time.
+Linear = functools.partial(nnx.Linear, kernel_init=nnx.initializers.zeros)
+
 
 class Attention(nnx.Module):
     def __init__(self, i, wrong, rngs):
-        self.q_proj = nnx.Linear(DIM, HEADS * HEAD, use_bias=False, rngs=rngs)
-        self.k_proj = nnx.Linear(DIM, KV_HEADS * HEAD, use_bias=False, rngs=rngs)
-        self.v_proj = nnx.Linear(DIM, KV_HEADS * HEAD, use_bias=False, rngs=rngs)
-        self.o_proj = nnx.Linear(HEADS * HEAD, DIM, use_bias=False, rngs=rngs)
+        self.q_proj = Linear(DIM, HEADS * HEAD, use_bias=False, rngs=rngs)
+        self.k_proj = Linear(DIM, KV_HEADS * HEAD, use_bias=False, rngs=rngs)
+        self.v_proj = Linear(DIM, KV_HEADS * HEAD, use_bias=False, rngs=rngs)
+        self.o_proj = Linear(HEADS * HEAD, DIM, use_bias=False, rngs=rngs)
         self.i, self.wrong = i, wrong
 
     def __call__(self, x):
@@ -38,9 +43,9 @@ class Attention(nnx.Module):
 
 class MLP(nnx.Module):
     def __init__(self, i, wrong, rngs):
-        self.gate_proj = nnx.Linear(DIM, HIDDEN, use_bias=False, rngs=rngs)
-        self.up_proj = nnx.Linear(DIM, HIDDEN, use_bias=False, rngs=rngs)
-        self.down_proj = nnx.Linear(HIDDEN, DIM, use_bias=False, rngs=rngs)
+        self.gate_proj = Linear(DIM, HIDDEN, use_bias=False, rngs=rngs)
+        self.up_proj = Linear(DIM, HIDDEN, use_bias=False, rngs=rngs)
+        self.down_proj = Linear(HIDDEN, DIM, use_bias=False, rngs=rngs)
         self.i, self.wrong = i, wrong
 
     def __call__(self, x):
@@ -69,7 +74,7 @@ class JaxLlama(nnx.Module):
         self.embed_tokens = nnx.Embed(TOKENS, DIM, rngs=rngs)
         self.layers = nnx.List([Block(i, wrong, rngs) for i in range(BLOCKS)])
         self.norm = nnx.RMSNorm(DIM, epsilon=1e-6, rngs=rngs)
-        self.lm_head = nnx.Linear(DIM, TOKENS, use_bias=False, rngs=rngs)
+        self.lm_head = Linear(DIM, TOKENS, use_bias=False, rngs=rngs)
         self.wrong = wrong
 
     def __call__(self, ids):
@@ -96,7 +101,7 @@ def load(module, w, path=""):
 
 def make(seed, wrong, dtype):
     module = randomised(Llama(tied=False), seed, dtype)
-    model = nnx.eval_shape(lambda: JaxLlama(wrong, nnx.Rngs(0)))
+    model = JaxLlama(wrong, nnx.Rngs(0))
     load(model, weights_of(module))
     return model, module, (integers(seed, TOKENS, (2, 9)),)
 

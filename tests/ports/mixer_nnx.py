@@ -1,5 +1,7 @@
 """An MLP-Mixer over rows of numbers as modules of Flax NNX: layers along the length and along the channels in turn."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -8,6 +10,9 @@ from torch import nn
 from .corpus import Port, normal, randomised, weights_of
 
 LENGTH, DIM, BLOCKS, CLASSES = 12, 12, 4, 3
+
+# Weights are put in afterwards, and random ones would take time.
+Linear = functools.partial(nnx.Linear, kernel_init=nnx.initializers.zeros)
 
 
 class Layers(nn.Module):
@@ -44,7 +49,7 @@ class Mixer(nn.Module):
 
 class JaxLayers(nnx.Module):
     def __init__(self, hidden, i, wrong, rngs):
-        self.fc1, self.fc2 = nnx.Linear(DIM, hidden, rngs=rngs), nnx.Linear(hidden, DIM, rngs=rngs)
+        self.fc1, self.fc2 = Linear(DIM, hidden, rngs=rngs), Linear(hidden, DIM, rngs=rngs)
         self.i, self.wrong = i, wrong
 
     def __call__(self, x):
@@ -73,7 +78,7 @@ class JaxBlock(nnx.Module):
 class JaxMixer(nnx.Module):
     def __init__(self, wrong, rngs):
         self.blocks = nnx.List([JaxBlock(i, wrong, rngs) for i in range(BLOCKS)])
-        self.norm, self.head = nnx.LayerNorm(DIM, epsilon=1e-5, rngs=rngs), nnx.Linear(DIM, CLASSES, rngs=rngs)
+        self.norm, self.head = nnx.LayerNorm(DIM, epsilon=1e-5, rngs=rngs), Linear(DIM, CLASSES, rngs=rngs)
         self.wrong = wrong
 
     def __call__(self, x):
@@ -88,7 +93,7 @@ class JaxMixer(nnx.Module):
 def make(seed, wrong, dtype):
     module = randomised(Mixer(), seed, dtype)
     w = weights_of(module)
-    model = nnx.eval_shape(lambda: JaxMixer(wrong, nnx.Rngs(0)))
+    model = JaxMixer(wrong, nnx.Rngs(0))
 
     def linear(layer, name):
         layer.kernel, layer.bias = nnx.Param(w[f"{name}.weight"].T), nnx.Param(w[f"{name}.bias"])

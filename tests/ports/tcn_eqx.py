@@ -38,7 +38,9 @@ class TCN(nn.Module):
 
 def conv(w, name, size, **options):
     weight = w[f"{name}.weight"]
-    layer = eqx.nn.Conv1d(weight.shape[1], weight.shape[0], size, **options, key=jax.random.key(0))
+    layer = eqx.filter_eval_shape(
+        eqx.nn.Conv1d, weight.shape[1], weight.shape[0], size, **options, key=jax.random.key(0)
+    )
     return eqx.tree_at(lambda layer: (layer.weight, layer.bias), layer, (weight, w[f"{name}.bias"][:, None]))
 
 

@@ -12,7 +12,7 @@ from .transformer_torch import BLOCKS, DIM, HEADS, LENGTH, Transformer
 
 def linear(w, name):
     weight, bias = w[f"{name}.weight"], w[f"{name}.bias"]
-    layer = eqx.nn.Linear(weight.shape[1], weight.shape[0], key=jax.random.key(0))
+    layer = eqx.filter_eval_shape(eqx.nn.Linear, weight.shape[1], weight.shape[0], key=jax.random.key(0))
     return eqx.tree_at(lambda layer: (layer.weight, layer.bias), layer, (weight, bias))
 
 

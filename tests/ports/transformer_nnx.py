@@ -1,19 +1,25 @@
 """The transformer of transformer_torch.py as modules of Flax NNX, with heads as axes of the projections."""
 
+import functools
+
 import jax.numpy as jnp
 from flax import nnx
 
 from .corpus import Port, normal, randomised, weights_of
 from .transformer_torch import BLOCKS, DIM, HEADS, HIDDEN, LENGTH, OUT, Transformer
 
+# Weights are put in afterwards, and random ones would take time.
+LinearGeneral = functools.partial(nnx.LinearGeneral, kernel_init=nnx.initializers.zeros)
+Linear = functools.partial(nnx.Linear, kernel_init=nnx.initializers.zeros)
+
 
 class Attention(nnx.Module):
     def __init__(self, index, wrong, rngs):
         heads = (HEADS, DIM // HEADS)
-        self.q = nnx.LinearGeneral(DIM, heads, rngs=rngs)
-        self.k = nnx.LinearGeneral(DIM, heads, rngs=rngs)
-        self.v = nnx.LinearGeneral(DIM, heads, rngs=rngs)
-        self.out = nnx.LinearGeneral(heads, DIM, axis=(-2, -1), rngs=rngs)
+        self.q = LinearGeneral(DIM, heads, rngs=rngs)
+        self.k = LinearGeneral(DIM, heads, rngs=rngs)
+        self.v = LinearGeneral(DIM, heads, rngs=rngs)
+        self.out = LinearGeneral(heads, DIM, axis=(-2, -1), rngs=rngs)
         self.index, self.wrong = index, wrong
 
     def __call__(self, x):
@@ -30,7 +36,7 @@ class Attention(nnx.Module):
 
 class MLP(nnx.Module):
     def __init__(self, index, wrong, rngs):
-        self.fc1, self.fc2 = nnx.Linear(DIM, HIDDEN, rngs=rngs), nnx.Linear(HIDDEN, DIM, rngs=rngs)
+        self.fc1, self.fc2 = Linear(DIM, HIDDEN, rngs=rngs), Linear(HIDDEN, DIM, rngs=rngs)
         self.index, self.wrong = index, wrong
 
     def __call__(self, x):
@@ -59,7 +65,7 @@ class JaxTransformer(nnx.Module):
     def __init__(self, wrong, rngs):
         self.blocks = nnx.List([Block(i, wrong, rngs) for i in range(BLOCKS)])
         self.norm = nnx.LayerNorm(DIM, epsilon=1e-5, rngs=rngs)
-        self.head = nnx.Linear(DIM, OUT, rngs=rngs)
+        self.head = Linear(DIM, OUT, rngs=rngs)
         self.wrong = wrong
 
     def __call__(self, x):
@@ -92,7 +98,7 @@ def load(model, w, wrong):
 
 def make(seed, wrong, dtype):
     module = randomised(Transformer(), seed, dtype)
-    model = nnx.eval_shape(lambda: JaxTransformer(wrong, nnx.Rngs(0)))
+    model = JaxTransformer(wrong, nnx.Rngs(0))
     load(model, weights_of(module), wrong)
     return model, module, (normal(seed, (2, LENGTH, DIM), dtype, 0.1),)
 

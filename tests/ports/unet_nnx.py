@@ -1,5 +1,7 @@
 """The U-Net of unet_torch.py as modules of Flax NNX, with channels last."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -7,16 +9,20 @@ from flax import nnx
 from .corpus import Port, normal, randomised, weights_of
 from .unet_torch import TIME, WIDTH, UNet
 
+# Weights are put in afterwards, and random ones would take time.
+Linear = functools.partial(nnx.Linear, kernel_init=nnx.initializers.zeros)
+Conv = functools.partial(nnx.Conv, kernel_init=nnx.initializers.zeros)
+
 
 class Residual(nnx.Module):
     def __init__(self, inner, outer, name, wrong, rngs):
         self.norm1 = nnx.GroupNorm(inner, 2 if wrong("groups", name) else 4, epsilon=1e-5, rngs=rngs)  # cause: groups
-        self.conv1 = nnx.Conv(inner, outer, (3, 3), padding=1, rngs=rngs)
-        self.time = nnx.Linear(TIME, outer, rngs=rngs)
+        self.conv1 = Conv(inner, outer, (3, 3), padding=1, rngs=rngs)
+        self.time = Linear(TIME, outer, rngs=rngs)
         eps = 1e-3 if wrong("eps", name) else 1e-5  # cause: eps
         self.norm2 = nnx.GroupNorm(outer, 2, epsilon=eps, rngs=rngs)
-        self.conv2 = nnx.Conv(outer, outer, (3, 3), padding=1, rngs=rngs)
-        self.skip = nnx.Conv(inner, outer, (1, 1), rngs=rngs) if inner != outer else None
+        self.conv2 = Conv(outer, outer, (3, 3), padding=1, rngs=rngs)
+        self.skip = Conv(inner, outer, (1, 1), rngs=rngs) if inner != outer else None
         self.name, self.wrong = name, wrong
 
     def __call__(self, x, t):
@@ -31,16 +37,16 @@ class Residual(nnx.Module):
 
 class JaxUNet(nnx.Module):
     def __init__(self, wrong, rngs):
-        self.time1, self.time2 = nnx.Linear(TIME, TIME, rngs=rngs), nnx.Linear(TIME, TIME, rngs=rngs)
-        self.enter = nnx.Conv(2, WIDTH, (3, 3), padding=1, rngs=rngs)
+        self.time1, self.time2 = Linear(TIME, TIME, rngs=rngs), Linear(TIME, TIME, rngs=rngs)
+        self.enter = Conv(2, WIDTH, (3, 3), padding=1, rngs=rngs)
         self.down1 = Residual(WIDTH, WIDTH, "down1", wrong, rngs)
         padding = "SAME" if wrong("same") else 1  # cause: same
-        self.pool = nnx.Conv(WIDTH, WIDTH, (3, 3), 2, padding=padding, rngs=rngs)
+        self.pool = Conv(WIDTH, WIDTH, (3, 3), 2, padding=padding, rngs=rngs)
         self.down2 = Residual(WIDTH, 2 * WIDTH, "down2", wrong, rngs)
         self.middle = Residual(2 * WIDTH, 2 * WIDTH, "middle", wrong, rngs)
         self.up1 = Residual(3 * WIDTH, WIDTH, "up1", wrong, rngs)
         self.norm = nnx.GroupNorm(WIDTH, 4, epsilon=1e-6, rngs=rngs)
-        self.leave = nnx.Conv(WIDTH, 2, (3, 3), padding=1, rngs=rngs)
+        self.leave = Conv(WIDTH, 2, (3, 3), padding=1, rngs=rngs)
         self.wrong = wrong
 
     def __call__(self, x, t):
@@ -81,7 +87,7 @@ def load(module, w, wrong, path=""):
 
 def make(seed, wrong, dtype):
     module = randomised(UNet(), seed, dtype)
-    model = nnx.eval_shape(lambda: JaxUNet(wrong, nnx.Rngs(0)))
+    model = JaxUNet(wrong, nnx.Rngs(0))
     load(model, weights_of(module), wrong)
     t = normal(seed, (2,), "float32", 2.0)
     return model, module, (normal(seed, (2, 2, 8, 8), dtype), abs(t).astype(jnp.dtype(dtype)))

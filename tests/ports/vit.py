@@ -52,7 +52,7 @@ class ViT(nn.Module):
 
 def linear(w, name):
     weight = w[f"{name}.weight"]
-    layer = eqx.nn.Linear(weight.shape[1], weight.shape[0], key=jax.random.key(0))
+    layer = eqx.filter_eval_shape(eqx.nn.Linear, weight.shape[1], weight.shape[0], key=jax.random.key(0))
     return eqx.tree_at(lambda layer: (layer.weight, layer.bias), layer, (weight, w[f"{name}.bias"]))
 
 
@@ -130,7 +130,7 @@ class JaxViT(eqx.Module):
 def make(seed, wrong, dtype):
     module = randomised(ViT(), seed, dtype)
     w = weights_of(module)
-    patches = eqx.nn.Conv2d(3, DIM, PATCH, PATCH, key=jax.random.key(0))
+    patches = eqx.filter_eval_shape(eqx.nn.Conv2d, 3, DIM, PATCH, PATCH, key=jax.random.key(0))
     bias = w["patches.bias"][:, None, None]
     patches = eqx.tree_at(lambda layer: (layer.weight, layer.bias), patches, (w["patches.weight"], bias))
     blocks = [JaxBlock(w, i, wrong) for i in range(BLOCKS)]
