@@ -51,10 +51,7 @@ def fingerprint(x: np.ndarray) -> Fingerprint:
     nans = int(np.isnan(flat).sum())
     kept = flat[np.abs(flat) < HUGE]  # NaN is not less
     kept.sort()
-    if len(kept) > RANKS:
-        values = kept[np.linspace(0, len(kept) - 1, RANKS).astype(int)]
-    else:
-        values = kept
+    values = kept[np.linspace(0, len(kept) - 1, RANKS).astype(int)] if len(kept) > RANKS else kept
     return Fingerprint(flat.size, len(kept), values.astype(np.float64), nans)
 
 

@@ -129,17 +129,13 @@ def _other_module(port: np.ndarray, right: np.ndarray, x: np.ndarray, module: An
     import torch
 
     nn, z = torch.nn, torch.from_numpy(np.ascontiguousarray(x)).double()
-    weight, bias = (
-        None if p is None else p.detach().double() for p in (getattr(module, n, None) for n in ("weight", "bias"))
-    )
-    if (
-        isinstance(module, nn.Linear)
-        and module.in_features == module.out_features
-        and z.shape[-1] == module.in_features
-    ):
-        for b, said in ((bias, ""), (None, ", and left the bias out")):
-            if _explains((z @ weight if b is None else z @ weight + b).numpy(), port, right):
-                yield f"the weight is not transposed{said}"
+    given = [getattr(module, name, None) for name in ("weight", "bias")]
+    weight, bias = (p.detach().double() if isinstance(p, torch.Tensor) else None for p in given)
+    square = isinstance(module, nn.Linear) and module.in_features == module.out_features == z.shape[-1]
+    if square and weight is not None:
+        turned = z @ weight
+        if any(_explains(y.numpy(), port, right) for y in (turned, turned if bias is None else turned + bias)):
+            yield "the weight is not transposed"
     if isinstance(module, nn.LayerNorm) and z.shape[-len(module.normalized_shape) :] == module.normalized_shape:
         shape = module.normalized_shape
         for eps in _EPS:

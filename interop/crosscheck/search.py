@@ -20,7 +20,8 @@ from .nodes import Node, Pass
 from .program import Program
 from .report import Divergence, Step
 
-MOST_DIVERGENCES = 12
+# How many are looked for.
+MOST_DIVERGENCES = 16
 # How many results of torch behind the one that differs are tried; how many values of the port in each one's place, the
 # first in the program and the nearest by value; and how many values are computed anew to see what is found then.
 # The share of its values that a value in another order has in common with the right one, at least.
@@ -101,7 +102,7 @@ class Search:
             if repair is None or repair.gain < 1:
                 self.excluded |= self._descendants(first)
             if repair is None:
-                self.divergences.append(self._described(first, repair))
+                self._note(self._described(first, repair))
             else:
                 self._take(first, repair)
 
@@ -122,9 +123,15 @@ class Search:
     def _is_near_miss(self, i: int) -> bool:
         return self.matching.near(i, self.program.prints, self.program.value) > SUBTLE
 
+    def _note(self, divergence: Divergence) -> None:
+        """Note a divergence, one for a module and a line: a loop passes there more than once."""
+        noted = {(d.module, d.source, d.backward) for d in self.divergences}
+        if (divergence.module, divergence.source, divergence.backward) not in noted:
+            self.divergences.append(divergence)
+
     def _take(self, first: int, repair: Repair) -> None:
         """Note a divergence, and go on with the right value."""
-        self.divergences.append(self._described(first, repair))
+        self._note(self._described(first, repair))
         self.found[repair.node] = Match(-1, True)
         self.program.adopt(self.program.rerun({repair.key: repair.value}))
         self._refresh()
@@ -155,23 +162,19 @@ class Search:
         return sound
 
     def _first(self) -> int | None:
-        sound = self._sound()
+        sound, judged = self._sound(), set(self.judged)
         good: dict[int, bool] = {}
         for i, node in enumerate(self.nodes):
             fed = all(good[p] for p in node.parents)
             if i in sound or not node.depends or i in self.excluded or (self.backward and not node.backward):
                 good[i] = True
-            elif i in self.matching_judged:
+            elif i in judged:
                 if fed:
                     return i
                 good[i] = False
             else:
                 good[i] = fed
         return None
-
-    @property
-    def matching_judged(self) -> set[int]:
-        return set(self.judged)
 
     def _repair(self, first: int) -> Repair | None:
         """Return the value of the port that is wrong, and what is right; None if none could be told."""
@@ -198,19 +201,30 @@ class Search:
         """Return the value of a step that the port has and torch has not; None if there is none."""
         program = self.program
         taken = {match.place for match in self.found.values() if match.ordered}
+        behind_first = self._descendants(first)
         for i in self._feeding(first):
             place, node = self.found[i].place, self.nodes[i]
             if place < 0 or node.array is None:
                 continue
-            behind = [j for j in self._fed([place]) if j in program.prints and j not in taken]
-            for j in sorted(j for j in behind if np.size(program.value(j)) == node.array.size)[:NEAREST]:
-                for repair in self._tried(first, j, j, program.lines(j), np.asarray(program.value(place))):
-                    if repair.gain >= 1:
+            behind = [j for j in self._soon_after(place) if j in program.prints and j not in taken]
+            for j in (j for j in behind if np.size(program.value(j)) == node.array.size):
+                for repair in self._tried(
+                    first, j, j, program.lines(j), np.asarray(program.value(place)), behind_first
+                ):
+                    if repair.next == first:
                         # What stands on the line of torch's last result belongs to that.
                         return dataclasses.replace(
                             repair, node=i if program.lines(j) == program.lines(place) else first
                         )
         return None
+
+    def _soon_after(self, place: int) -> list[int]:
+        """Return what the program computes from a value in three operations at most."""
+        behind, last = [], [place]
+        for _ in range(3):
+            last = [j for i in last for number, _ in self._users(i) for j in self.program.operations[number].results]
+            behind += last
+        return sorted(set(behind))
 
     def _moved(self, first: int) -> list[int]:
         """Return the results that only move numbers, between what is found and the first that is not.
@@ -227,28 +241,31 @@ class Search:
                 moved.add(i)
                 pending += self.nodes[i].parents
         within = {self.nodes[first].place.module, *fed}
+        inner = {self.nodes[i].place.module for i in self.judged}
+        within = {name for name in within if not any(other.startswith(f"{name}.") for other in inner)}
         order = sorted(moved, key=lambda i: (self.nodes[i].place.module in within, -i))
         return [i for i in order if self.nodes[i].array is not None]
 
     def _region(self, first: int) -> list[int]:
         """Return the results that are not sound, from the first on, in the order of execution."""
         sound, behind = self._sound(), self._descendants(first)
-        return [i for i in self.judged if i in behind and i not in sound][:REGION]
+        return [first, *(i for i in self.judged if i in behind and i not in sound and i != first)][:REGION]
 
     def _trials(self, node: int) -> Iterator[Repair]:
         array = self.nodes[node].array
         if array is None:
             return
         for key, place, lines in self._candidates(node):
-            for repair in self._tried(node, key, place, lines, array):
+            for repair in self._tried(node, key, place, lines, array, self._descendants(node) - {node}):
                 yield repair
                 if repair.gain >= 3:
                     return
 
-    def _tried(self, node: int, key: Any, place: int, lines: tuple[str, ...], array: np.ndarray) -> Iterator[Repair]:
-        """Yield what is found with an array in the place of a value, in the arrangements that are likely."""
-        ahead = [i for i in self.judged if i in self._descendants(node) and i not in self.found]
-        ahead = ahead[:25]
+    def _tried(
+        self, node: int, key: Any, place: int, lines: tuple[str, ...], array: np.ndarray, behind: set[int]
+    ) -> Iterator[Repair]:
+        """Yield what is found of what is behind with an array in the place of a value, in the arrangements that are likely."""
+        ahead = [i for i in self.judged if i in behind and i not in self.found][:25]
         value = self.program.value(place)
         for arranged in self._arranged(array, np.asarray(value)):
             put = jnp.asarray(arranged).astype(value.dtype)
@@ -276,7 +293,7 @@ class Search:
         wrong.sort(key=lambda i: (-fed[i], program.maker.get(i, -1)))
         wanted = self.nodes[node].print
         nearest = [] if wanted is None else sorted(wrong, key=lambda i: distance(program.prints[i], wanted))[:NEAREST]
-        candidates = [(i, i, program.lines(i)) for i in dict.fromkeys([*nearest, *wrong[:TRIALS]])]
+        candidates = [(i, i, program.lines(i)) for i in dict.fromkeys([*wrong[:TRIALS], *nearest])]
         for place in feeding:  # a step that the port leaves out: its operand goes on as it is
             users = self._users(place) if np.size(program.value(place)) == size else []
             # What torch does on one line stands on one line of the port; else it is missing where the operand is used.
@@ -304,7 +321,7 @@ class Search:
             if i in seen:
                 continue
             seen.add(i)
-            if i in self.found and i in self.nodes[i].parents + (i,):
+            if i in self.found:
                 feeding.append(i)
             else:
                 pending += self.nodes[i].parents
@@ -365,7 +382,8 @@ class Search:
         """Return what explains the difference."""
         value = np.asarray(self.program.value(self._place(repair)))
         feeding = [self.found[i].place for i in self._feeding(repair.node) if self.found[i].place >= 0]
-        x = np.asarray(self.program.value(feeding[0])) if len(feeding) == 1 else None
+        one = len(feeding) == 1 and not self.nodes[repair.node].moves
+        x = np.asarray(self.program.value(feeding[0])) if one else None
         if x is not None and x.size == value.size:
             x = x.reshape(value.shape)
         if isinstance(repair.key, tuple) or self._place(repair) in feeding:

@@ -25,13 +25,17 @@ _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _FILLS = ("zeros", "ones", "full", "empty", "new_", "arange", "rand", "scalar_tensor", "eye")
 
 
-# What torch computes in one step and ports do in several, in torch's own decomposition: a mistake has a place within.
+def _convolution(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *rest: Any) -> torch.Tensor:
+    """Return a convolution, computed without its bias, and the bias added."""
+    y = torch.ops.aten.convolution(x, weight, None, *rest)
+    return y if bias is None else y + bias.reshape(-1, *[1] * (y.ndim - 2))
+
+
+_ATEN = torch.ops.aten
+# What torch computes in one step and ports do in several, in several: a mistake has a place within.
 _FINER = decompositions(
-    torch.ops.aten.native_layer_norm,
-    torch.ops.aten.native_group_norm,
-    torch.ops.aten.native_batch_norm,
-    torch.ops.aten._fused_rms_norm,
-)
+    _ATEN.native_layer_norm, _ATEN.native_group_norm, _ATEN.native_batch_norm, _ATEN._fused_rms_norm, _ATEN.addmm
+) | {_ATEN.convolution.default: _convolution}
 
 
 class Recording(TorchDispatchMode):
@@ -123,7 +127,7 @@ class Recording(TorchDispatchMode):
         self.gradients = [None if g is None else self._place_of(g) for g in gradients]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in _FINER:
+        if func in _FINER and not (func is _ATEN.convolution.default and args[2] is None):
             with self:
                 return _FINER[func](*args, **(kwargs or {}))
         taken = list(_tensors([*args, *(kwargs or {}).values()]))
