@@ -7,6 +7,7 @@ again; that value is the wrong one, its line is the line of the mistake, and the
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -42,6 +43,7 @@ class Repair:
         lines: The lines of the code that is wrong.
         gain: How many results of torch are found then that were not.
         next: The first of them.
+        module: The module to name, if it is not that of torch's result.
     """
 
     node: int
@@ -50,6 +52,7 @@ class Repair:
     lines: tuple[str, ...]
     gain: float
     next: int | None
+    module: str | None = None
 
 
 class Search:
@@ -212,11 +215,15 @@ class Search:
                     first, j, j, program.lines(j), np.asarray(program.value(place)), behind_first
                 ):
                     if repair.next == first:
-                        # What stands on the line of torch's last result belongs to that.
-                        return dataclasses.replace(
-                            repair, node=i if program.lines(j) == program.lines(place) else first
-                        )
+                        # What stands on the line of torch's last result belongs to that; else it is between the two.
+                        together = program.lines(j) == program.lines(place)
+                        return dataclasses.replace(repair, module=self._between(i, i if together else first))
         return None
+
+    def _between(self, i: int, j: int) -> str:
+        """Return the innermost module that two results are in."""
+        a, b = (self.nodes[k].place.module.split(".") for k in (i, j))
+        return ".".join(x for x, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
 
     def _soon_after(self, place: int) -> list[int]:
         """Return what the program computes from a value in three operations at most."""
@@ -285,9 +292,11 @@ class Search:
         fed = self._fed(feeding)
         taken = {match.place for match in self.found.values() if match.ordered}
         if self.nodes[node].moves:
-            moved = [i for i in fed if (i in program.moved or i in program.prints) and i not in taken]
-            moved = [i for i in sorted(moved) if np.size(program.value(i)) == size][: 2 * TRIALS]
-            moved = [i for i in moved if _shared(np.asarray(program.value(i)), self.nodes[node].array) > MOVED]
+            chosen = {i for place in feeding if np.size(program.value(place)) > size for i in self._soon_after(place)}
+            moved = {i for i in fed if i in program.moved or i in program.prints} | chosen
+            moved = [i for i in sorted(moved - taken) if np.size(program.value(i)) == size]
+            shares = lambda i: _shared(np.asarray(program.value(i)), self.nodes[node].array) > MOVED  # noqa: E731
+            moved = [i for i in moved[: 2 * TRIALS] if i in chosen or shares(i)]
             return [(i, i, program.lines(i)) for i in moved]
         wrong = [i for i, p in program.prints.items() if p.size == size and i in fed and i not in taken]
         wrong.sort(key=lambda i: (-fed[i], program.maker.get(i, -1)))
@@ -363,9 +372,12 @@ class Search:
         before = [self.nodes[i].place.module for i in self.judged if i < first and i in sound]
         after = [name for name in before if name != node.place.module]
         lines, off = (repair.lines, self._off(repair)) if repair else self._guess(first)
+        module, kind = node.place.module, node.place.kind
+        if repair is not None and repair.module is not None:
+            module, kind = repair.module, type(self.modules.get(repair.module)).__name__
         return Divergence(
-            module=node.place.module,
-            kind=node.place.kind,
+            module=module,
+            kind=kind,
             operation=node.operation,
             source=lines[-1] if lines else "",
             calls=lines,
