@@ -1,6 +1,6 @@
-"""What as_jax and as_torch use of torch that is not public, and why: torch has no public counterpart of any of it.
+"""What is used of torch that is not public, and why: torch has no public counterpart of any of it.
 
-Nothing else of as_jax and as_torch reaches for a private name, which a test sees to.
+Nothing else of as_jax, as_torch and compare reaches for a private name, which a test sees to.
 """
 
 import threading
@@ -25,9 +25,20 @@ from torch._subclasses.fake_tensor import FakeTensorMode as FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
 
 
-def decompositions(*operators: Any) -> dict[Any, Any]:
-    """Return the decompositions of those operators that have one, by overload."""
+def decompositions(*names: str) -> dict[Any, Any]:
+    """Return the decompositions of those ATen operators that there are and that have one, by overload."""
+    operators = [getattr(torch.ops.aten, name) for name in names if hasattr(torch.ops.aten, name)]
     return dict(_get_decompositions(operators))
+
+
+def writes_into_its_arguments(operator: Any) -> bool:
+    """Say whether an operator writes into an argument, which a dispatch mode is not told."""
+    return bool(operator._schema.is_mutable)
+
+
+def not_compiled(function: Any) -> Any:
+    """Return the module that ``torch.compile`` made this one of, or what was given."""
+    return getattr(function, "_orig_mod", function)
 
 
 def _outlive_threads() -> None:

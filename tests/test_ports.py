@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from ports import PORTS, defaults
 from torch.overrides import TorchFunctionMode
 
 from jaxact.interop import to_numpy, to_torch
-from ports import PORTS, defaults
 
 # The largest error of a right port, and the smallest of a wrong one, in units of torch's own largest error or of two
 # epsilons of the largest value.

@@ -37,5 +37,5 @@ def test_private_names_of_torch_are_in_one_place():
         "_graph_call.py": {"_dynamo"},  # where it is documented, up to torch 2.13
     }
     elsewhere = {"_checks", "_dtypes", "_declared", "_fields", "_getframe"}  # of jaxact and of Python
-    for file in Path(_torch_program.__file__).parent.glob("*.py"):
+    for file in Path(_torch_program.__file__).parent.rglob("*.py"):
         assert set(private_names(file)) - elsewhere == known.get(file.name, set()), file

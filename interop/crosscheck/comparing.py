@@ -228,11 +228,19 @@ class _Comparison:
             outputs = [(computed.outputs[b], place[a]) for a, b in self.pairs if b in computed.outputs]
         return Search(computed, program, outputs, self.expected.modules(), backward=backward)
 
+    def _check_axes(self, gradients: list[np.ndarray]) -> None:
+        for (name, axes), g in zip(self.mapping.values(), gradients[len(self.expected.wrt) :], strict=True):
+            if axes is not None and sorted(axes) != list(range(g.ndim)):
+                raise ValueError(
+                    f"compare: the axes of {name!r} must be a permutation of {tuple(range(g.ndim))}, got {axes}"
+                )
+
     def _in_order(self, results: Results) -> list[np.ndarray]:
         """Return torch's arrays in the order of the rows, those of parameters laid out as the port's."""
         arrays = [results.outputs[name] for _, name in self.pairs]
         if not self.gradient:
             return arrays
+        self._check_axes(results.gradients)
         axes = [None] * len(self.expected.wrt) + [axes for _, axes in self.mapping.values()]
         pairs = zip(results.gradients, axes, strict=True)
         return arrays + [g if order is None else g.transpose(order) for g, order in pairs]

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree as pytree
 
 _WIDER = {
     torch.float32: torch.float64,
@@ -45,13 +44,15 @@ class _Lifting(TorchFunctionMode):
             func = torch.Tensor.double
         # What is written to stays what it is: a wider copy would take the values, and be dropped.
         kept = 1 if name == "__setitem__" or (name.endswith("_") and not name.endswith("__")) else 0
-        lifted = pytree.tree_map(_lift, args[kept:])
-        return func(
-            *args[:kept], *lifted, **{k: v if k == "out" else pytree.tree_map(_lift, v) for k, v in kwargs.items()}
-        )
+        lifted = _lift(args[kept:])
+        return func(*args[:kept], *lifted, **{k: v if k == "out" else _lift(v) for k, v in kwargs.items()})
 
 
 def _lift(x: Any) -> Any:
+    if type(x) in (tuple, list):
+        return type(x)(map(_lift, x))
+    if type(x) is dict:
+        return {key: _lift(value) for key, value in x.items()}
     if isinstance(x, torch.dtype):
         return _WIDER.get(x, x)
     if isinstance(x, torch.Tensor) and x.dtype in _WIDER:

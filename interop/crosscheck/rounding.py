@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from jaxact.interop._torch_private import TorchDispatchMode
+from jaxact.interop._torch_private import TorchDispatchMode, writes_into_its_arguments
 
 # What sums many terms, by the start of its name.
 _SUMS = tuple(
@@ -46,7 +46,7 @@ class Rounding(TorchDispatchMode):
         results = func(*args, **(kwargs or {}))
         taken = {_memory(x) for x in given}
         for y in _tensors([results]):
-            if _memory(y) in taken and not func._schema.is_mutable:
+            if _memory(y) in taken and not writes_into_its_arguments(func):
                 continue  # a view
             (self._constants.add if constant else self._constants.discard)(_memory(y))
             if rounds(name) and _is_wide(y) and not constant:

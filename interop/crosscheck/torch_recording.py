@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
-from jaxact.interop._torch_private import TorchDispatchMode, decompositions
+from jaxact.interop._torch_private import TorchDispatchMode, decompositions, writes_into_its_arguments
 
 from .fingerprints import fingerprint
 from .nodes import Node, Place
@@ -31,11 +31,11 @@ def _convolution(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | Non
     return y if bias is None else y + bias.reshape(-1, *[1] * (y.ndim - 2))
 
 
-_ATEN = torch.ops.aten
 # What torch computes in one step and ports do in several, in several: a mistake has a place within.
-_FINER = decompositions(
-    _ATEN.native_layer_norm, _ATEN.native_group_norm, _ATEN.native_batch_norm, _ATEN._fused_rms_norm, _ATEN.addmm
-) | {_ATEN.convolution.default: _convolution}
+_FINER = {
+    **decompositions("native_layer_norm", "native_group_norm", "native_batch_norm", "_fused_rms_norm", "addmm"),
+    torch.ops.aten.convolution.default: _convolution,
+}
 
 
 class Recording(TorchDispatchMode):
@@ -97,6 +97,11 @@ class Recording(TorchDispatchMode):
         """Return where torch is."""
         return self._backward or Place(*self._stack[-1], user_line(sys._getframe(1)))
 
+    def label(self, y: torch.Tensor) -> None:
+        """Note where a result was computed, for the backward pass of it."""
+        if y.grad_fn is not None and y.grad_fn not in self._labels:
+            self._labels[y.grad_fn] = self.place()
+
     def take(self, tensors: Sequence[torch.Tensor], operation: str = "input") -> None:
         """Take tensors for inputs."""
         for x in tensors:
@@ -127,7 +132,7 @@ class Recording(TorchDispatchMode):
         self.gradients = [None if g is None else self._place_of(g) for g in gradients]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in _FINER and not (func is _ATEN.convolution.default and args[2] is None):
+        if func in _FINER and not (_FINER[func] is _convolution and args[2] is None):
             with self:
                 return _FINER[func](*args, **(kwargs or {}))
         taken = list(_tensors([*args, *(kwargs or {}).values()]))
@@ -140,10 +145,10 @@ class Recording(TorchDispatchMode):
         depends = any(self.nodes[i].depends for i in parents)
         for y in _tensors([results]):
             shared = _storage(y) in storages
-            if shared and func._schema.is_mutable:
+            if shared and writes_into_its_arguments(func):
                 self._forget(_storage(y))
-            moves = not computes(name) or (shared and not func._schema.is_mutable)
-            if shared and _key(y) in self._exact and not func._schema.is_mutable:
+            moves = not computes(name) or (shared and not writes_into_its_arguments(func))
+            if shared and _key(y) in self._exact and not writes_into_its_arguments(func):
                 continue  # the same once more, as detach gives it
             node = Node(name, self.place(), tuple(sorted(parents)), self._backward is not None, moves, depends)
             self._add(y, node, fresh=not shared)
@@ -187,8 +192,7 @@ class _Labelling(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         if getattr(func, "__name__", "") != "__get__":
             for y in _tensors([result]):
-                if y.grad_fn is not None and y.grad_fn not in self._recording._labels:
-                    self._recording._labels[y.grad_fn] = self._recording.place()
+                self._recording.label(y)
         return result
 
 

@@ -13,6 +13,7 @@ import torch
 
 from jaxact.interop._to_numpy import to_numpy
 from jaxact.interop._to_torch import to_torch
+from jaxact.interop._torch_private import not_compiled
 
 from .lifting import in_float64
 from .nodes import Results
@@ -33,7 +34,7 @@ class TorchSide:
     """
 
     def __init__(self, function: Callable[..., Any], inputs: Sequence[Any], parameters: Sequence[str] = ()) -> None:
-        function = getattr(function, "_orig_mod", function)  # of torch.compile
+        function = not_compiled(function)
         self.name = getattr(function, "__name__", type(function).__name__)
         self.function = _copied(function) if isinstance(function, torch.nn.Module) else function
         self.modules = _modules_of(self.function)
@@ -226,16 +227,25 @@ def _modules_of(function: Any) -> dict[str, torch.nn.Module]:
     return {"": next(iter(found.values()))} if len(found) == 1 else found
 
 
+_DROPOUTS = (
+    *(torch.nn.Dropout, torch.nn.Dropout1d, torch.nn.Dropout2d, torch.nn.Dropout3d),
+    *(torch.nn.AlphaDropout, torch.nn.FeatureAlphaDropout),
+)
+_NORMS = (
+    *(torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.BatchNorm3d, torch.nn.SyncBatchNorm),
+    *(torch.nn.InstanceNorm1d, torch.nn.InstanceNorm2d, torch.nn.InstanceNorm3d),
+)
+
+
 def unready(side: TorchSide) -> str | None:
     """Return why the modules cannot be compared as they are, if one would draw at random or learn while it runs."""
-    kinds = torch.nn.modules
     for prefix, root in side.modules.items():
         for name, module in root.named_modules(prefix=prefix):
             if not module.training:
                 continue
-            drops = isinstance(module, kinds.dropout._DropoutNd) and module.p > 0
+            drops = isinstance(module, _DROPOUTS) and module.p > 0
             drops |= isinstance(module, torch.nn.RNNBase | torch.nn.MultiheadAttention) and module.dropout > 0
-            learns = isinstance(module, kinds.batchnorm._NormBase) and module.track_running_stats
+            learns = isinstance(module, _NORMS) and module.track_running_stats
             if drops or learns or isinstance(module, torch.nn.RReLU):
                 what = f"{name or 'it'} ({type(module).__name__}) "
                 what += "updates its running statistics" if learns else "draws at random"
