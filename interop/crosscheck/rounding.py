@@ -45,7 +45,7 @@ _SUMS = [
     "nll_loss",
 ]
 # What is made of terms as large as its first argument.
-_OF_TERMS = ("gelu", "silu", "mish", "hardswish", "elu", "softplus", "log_sigmoid", "selu", "celu")
+_OF_TERMS = ("gelu", "glu", "silu", "mish", "hardswish", "elu", "softplus", "log_sigmoid", "selu", "celu")
 _MANY = 1_000_000
 
 
@@ -55,6 +55,8 @@ class Rounding(TorchDispatchMode):
     def __init__(self, eps: float, seed: int) -> None:
         super().__init__()
         self._eps = eps
+        # Below it a result may be flushed to zero, as XLA's code does.
+        self._tiny = torch.finfo(torch.float32 if eps > torch.finfo(torch.float64).eps else torch.float64).tiny
         self._generator = torch.Generator().manual_seed(seed)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -67,7 +69,8 @@ class Rounding(TorchDispatchMode):
             if y.untyped_storage().data_ptr() in taken and not func._schema.is_mutable:
                 continue  # a view
             if moves(name):
-                y.add_(_terms(name, args, y) * self._noise(y))
+                y.add_((_terms(name, args, y) * self._noise(y)).nan_to_num_(0.0, 0.0, 0.0))  # an infinite y stays so
+                y.mul_(torch.where(y.abs() < self._tiny, self._noise(y).div_(self._eps).add_(0.5), 1.0))
         return results
 
     def _noise(self, like: torch.Tensor) -> torch.Tensor:
@@ -82,7 +85,7 @@ class Rounding(TorchDispatchMode):
         def move(x: Any) -> Any:
             if not _is_wide(x) or (x.numel() > _MANY and x.numel() > smallest):
                 return x
-            return x + x * self._noise(x)
+            return x * (1 + self._noise(x))
 
         return tuple(map(move, args))
 
