@@ -130,7 +130,7 @@ def _judge_floats(
     index = np.unravel_index(int(excess.argmax()), port.shape)
     error = np.where(same, own, error)  # both are NaN or infinite
     largest = float(np.where(np.isfinite(own) | ~same, error, 0).max())
-    ratio = largest / max(largest_own, floor, float(finfo.smallest_subnormal))
+    ratio = float(largest / max(largest_own, floor, float(finfo.smallest_subnormal)))  # eps is a NumPy scalar
     if not passed.all():
         verdict = "differs"
         if (np.isnan(wide) != np.isnan(theirs)).any():
