@@ -148,7 +148,7 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as lists, dicts, strings and numbers, as JSON has them: a number that is not finite is a string."""
-        return _plain({"passed": self.passed, **dataclasses.asdict(self)})
+        return plain({"passed": self.passed, **dataclasses.asdict(self)})
 
     def __str__(self) -> str:
         return "\n".join(self._lines())
@@ -218,12 +218,13 @@ def _wrapped(indent: str, text: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=" " * (len(indent) + 2)) or [indent]
 
 
-def _plain(x: Any) -> Any:
+def plain(x: Any) -> Any:
+    """Return it as lists, dicts, strings and numbers; a number that is not finite is a string."""
     match x:
         case dict():
-            return {key: _plain(value) for key, value in x.items()}
+            return {key: plain(value) for key, value in x.items()}
         case list() | tuple():
-            return [_plain(value) for value in x]
+            return [plain(value) for value in x]
         case float() if x != x or x in (float("inf"), float("-inf")):
             return str(x)
     return x
