@@ -69,7 +69,9 @@ class Call:
         if self.row.name in _COMPOSED:
             return _composed(self.row.name, kind, np.dtype(jnp.dtype(dtype)), size, rng)
         x = _numbers(self.row, kind, np.dtype(jnp.dtype(dtype)), size, rng)
-        x = np.where(np.isin(x, np.asarray(leave_out, np.float32).astype(x.dtype)), x.dtype.type(1), x)
+        with np.errstate(over="ignore"):
+            left_out = np.asarray(leave_out, np.float32).astype(x.dtype)
+        x = np.where(np.isin(x, left_out), x.dtype.type(1), x)
         x = _shaped(self.row, x)
         return [x, np.full(1, self.row.parameters["weight"], x.dtype)] if self.row.name == "prelu" else [x]
 
@@ -95,11 +97,11 @@ def _call(row: Activation, parameters: Mapping[str, Any]) -> Call:
         case "gumbel_softmax":
             return Call(row, parameters, functools.partial(row.function, key=jax.random.key(_KEY)), _gumbel)
         case "adaptive_log_softmax_with_loss" | "adaptive_log_softmax_log_prob":
-            return Call(row, parameters, functools.partial(_adaptive, row.function), _adaptive_in_torch(row))
+            return Call(row, parameters, jax.jit(functools.partial(_adaptive, row.function)), _adaptive_in_torch(row))
         case "scaled_dot_product_attention":
             return Call(row, parameters, row.function, torch.nn.functional.scaled_dot_product_attention)
         case "multi_head_attention_forward":
-            return Call(row, parameters, functools.partial(_heads, row.function), _heads_in_torch)
+            return Call(row, parameters, jax.jit(functools.partial(_heads, row.function)), _heads_in_torch)
     return Call(
         row,
         parameters,
