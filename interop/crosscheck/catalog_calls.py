@@ -15,6 +15,8 @@ from jaxact.interop._to_torch import to_torch
 from jaxact.interop._torch_private import TorchDispatchMode
 from jaxact.interop.counterparts import counterpart
 
+from .usage import UsageError
+
 DTYPES = ("float32", "bfloat16", "float16")
 KINDS = ("random", "kink", "extreme")
 SIZE = 2048
@@ -80,11 +82,11 @@ def calls(names: tuple[str, ...] = ()) -> Iterator[Call]:
     """Yield the calls of these functions, of all where none is named.
 
     Raises:
-        ValueError: If the catalog has no such function.
+        UsageError: If the catalog has no such function.
     """
     rows = {row.name: row for row in CATALOG}
     if unknown := [name for name in names if name not in rows]:
-        raise ValueError(f"no function {', '.join(unknown)}; there are {', '.join(rows)}")
+        raise UsageError(f"there is no function {', '.join(unknown)}; there are {', '.join(rows)}")
     for name in names or rows:
         for parameters in VARIANTS.get(name, (rows[name].parameters,)):
             yield _call(rows[name], parameters)

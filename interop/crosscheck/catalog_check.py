@@ -26,8 +26,9 @@ from .comparing import compare
 from .inputs import cotangents, is_inexact
 from .jax_side import inexact_places, jax_side, named_arrays
 from .report import Report, plain
+from .usage import UsageError
 
-VERDICTS = ("equal", "nearer than torch", "within rounding")  # the best first
+VERDICTS = ("equal", "nearer than torch", "within rounding", "differs", "not compared")  # the best first
 THREADS = 2  # that compile
 
 
@@ -44,6 +45,18 @@ class Trial:
     dtype: str
     kind: str
     report: Report
+
+    @property
+    def verdict(self) -> str:
+        """The worst verdict of its arrays."""
+        if not self.report.passed:
+            return "not compared" if self.report.refusals else "differs"
+        return max((row.verdict for row in self.report.rows), key=VERDICTS.index)
+
+    @property
+    def ratio(self) -> float:
+        """The largest of their errors over torch's own."""
+        return max((row.ratio for row in self.report.rows), default=0.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,16 +109,11 @@ class Checked:
 
     def verdict(self, dtype: str) -> str:
         """Return the worst verdict of a dtype."""
-        reports = [trial.report for trial in self.trials if trial.dtype == dtype]
-        verdicts = [row.verdict for report in reports for row in report.rows]
-        if not all(report.passed for report in reports):
-            return "differs" if verdicts else "not compared"
-        return max(verdicts, key=VERDICTS.index, default="not compared")
+        return max((trial.verdict for trial in self.trials if trial.dtype == dtype), key=VERDICTS.index)
 
     def ratio(self, dtype: str) -> float:
         """Return the largest of the errors over torch's own."""
-        rows = [row for trial in self.trials if trial.dtype == dtype for row in trial.report.rows]
-        return max((row.ratio for row in rows), default=0.0)
+        return max(trial.ratio for trial in self.trials if trial.dtype == dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +170,7 @@ def check_catalog(
         What came of it.
 
     Raises:
-        ValueError: If there is no such function or dtype, or the size is less than 16.
+        UsageError: If there is no such function or dtype, or the size is less than 16.
 
     Example:
         >>> from jaxact.interop.crosscheck.catalog_check import check_catalog
@@ -170,9 +178,9 @@ def check_catalog(
         True
     """
     if unknown := [dtype for dtype in dtypes if dtype not in DTYPES]:
-        raise ValueError(f"no dtype {', '.join(unknown)}; there are {', '.join(DTYPES)}")
+        raise UsageError(f"there is no dtype {', '.join(unknown)}; there are {', '.join(DTYPES)}")
     if size < 16:
-        raise ValueError(f"size must be at least 16, got {size}")
+        raise UsageError(f"size must be at least 16, got {size}")
     chosen = list(calls(tuple(names)))
     say = step or (lambda _: None)
     samples = []

@@ -1,0 +1,159 @@
+"""The curve of an activation, its derivative, and how far jaxact and torch are from the exact values, for a plot."""
+
+import dataclasses
+import io
+import re
+from typing import Any
+
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .catalog_calls import SIZE, Call
+from .jax_side import inexact_places, jax_side
+from .torch_side import TorchSide
+
+RANGE = 8.0
+BINS = 128  # of the plot of errors, each with its largest
+# What stands for a colour of the page while the plot is made.
+_COLOURS = {"#01fe01": "var(--jaxact)", "#01fe02": "var(--torch)", "#01fe03": "currentColor", "#01fe04": "var(--line)"}
+_JAXACT, _TORCH, _INK, _LINE = _COLOURS
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """A function of one number.
+
+    Attributes:
+        x: The numbers.
+        values: What torch gives for them in float64.
+        derivatives: The derivatives, of the same.
+        errors: Of jaxact's and torch's values, then of their derivatives, in float32, in units in the last place.
+    """
+
+    x: np.ndarray[Any, Any]
+    values: np.ndarray[Any, Any]
+    derivatives: np.ndarray[Any, Any]
+    errors: tuple[np.ndarray[Any, Any], ...]
+
+
+def curve(call: Call) -> Curve | None:
+    """Return the curve of a function, at the other numbers of a row 0 and at the other half of glu 1.
+
+    Args:
+        call: The function.
+
+    Returns:
+        The curve, or None of what draws at random or is made of several arrays.
+    """
+    layout = _layout(call)
+    if layout is None:
+        return None
+    x, inputs, out = layout
+    theirs, ours = TorchSide(call.torch, inputs), jax_side(call.jax, inputs)
+    cotangent = {"": out.astype(np.float32)}
+    exact, native = (theirs.run(cotangent, wrt=[0], exact=exact) for exact in (True, False))
+    place = _input_places(call, inputs[0])
+    rows = []
+    gradient = ours.gradients(cotangent, inexact_places(inputs)[:1], ())[0]
+    for ys, mask in (
+        ((ours.outputs()[""], native.outputs[""], exact.outputs[""]), out),
+        ((gradient, native.gradients[0], exact.gradients[0]), place),
+    ):
+        port, torchs, right = (np.asarray(y[mask], np.float64) for y in ys)
+        rows.append((right, _ulps(port, right), _ulps(torchs, right)))
+    (values, *errors), (derivatives, *more) = rows
+    return Curve(x, values, derivatives, (*errors, *more))
+
+
+def _layout(call: Call) -> tuple[np.ndarray[Any, Any], list[Any], np.ndarray[Any, Any]] | None:
+    """Return the numbers, the arrays that hold them, and where in the result their values are."""
+    inputs = call.inputs("random", "float32", SIZE, 0)
+    if call.row.name == "gumbel_softmax" or call.row.inputs > 1 or (len(inputs) > 1 and call.row.name != "prelu"):
+        return None
+    place = _input_places(call, inputs[0])
+    x = np.linspace(-RANGE, RANGE, int(place.sum()), dtype=np.float32)
+    filled = np.full(inputs[0].shape, 1.0 if call.row.name == "glu" else 0.0, np.float32)
+    filled[place] = x
+    out = np.ones((*filled.shape[:-1], filled.shape[-1] // 2), bool) if call.row.name == "glu" else place
+    return x, [filled, *inputs[1:]], out
+
+
+def _input_places(call: Call, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    place = np.zeros(array.shape, bool)
+    if call.row.name == "glu":
+        place[..., array.shape[-1] // 2 :] = True
+    elif call.row.name == "softmax2d":
+        place[:, 0] = True
+    elif call.row.family == "normalizing":
+        place[..., 0] = True
+    else:
+        place[:] = True
+    return place
+
+
+def _ulps(y: np.ndarray[Any, Any], exact: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    least = float(jnp.finfo(np.float32).tiny)
+    spacing = np.spacing(np.maximum(np.abs(exact), least).astype(np.float32)).astype(np.float64)
+    return np.abs(y - exact) / spacing
+
+
+def svg(drawn: Curve, name: str) -> str:
+    """Return the plot as SVG in the colours of the page.
+
+    Args:
+        drawn: The curve.
+        name: The function's name, which sets the plot's identifiers apart from others'.
+    """
+    style = {"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif", "font.size": 8.5}
+    colours = dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), _INK)
+    with matplotlib.rc_context({**style, **colours, "axes.edgecolor": _LINE, "axes.facecolor": "none"}):
+        figure = Figure(figsize=(4.2, 4.8), layout="constrained", facecolor="none")
+        top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=(2, 1, 1))
+        top.plot(*_thinned(drawn.x, drawn.values), color=_INK, linewidth=1.6)
+        top.plot(*_thinned(drawn.x, drawn.derivatives), color=_INK, linewidth=1.2, linestyle=(0, (4, 2)))
+        top.set_ylabel("value, derivative")
+        _errors(middle, drawn.x, *drawn.errors[:2], "value off, ULP")
+        _errors(bottom, drawn.x, *drawn.errors[2:], "derivative off, ULP")
+        for axes in (top, middle, bottom):
+            axes.grid(color=_LINE, linewidth=0.4)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.set_xlim(-RANGE, RANGE)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    return _inlined(buffer.getvalue(), name)
+
+
+def _thinned(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    step = max(1, x.size // 400)
+    return x[::step], y[::step]
+
+
+def _errors(axes: Axes, x: np.ndarray[Any, Any], ours: Any, theirs: Any, label: str) -> None:
+    for errors, colour, width in ((theirs, _TORCH, 1.4), (ours, _JAXACT, 1.4)):
+        largest = errors[: errors.size // BINS * BINS].reshape(BINS, -1).max(1)
+        axes.plot(np.linspace(-RANGE, RANGE, BINS), largest, color=colour, linewidth=width)
+    top = max(float(np.nanmax(ours)), float(np.nanmax(theirs)), 1.0)
+    axes.set_yscale("symlog", linthresh=1)
+    axes.set_ylim(0, 10 ** np.ceil(np.log10(top * 1.2)))
+    powers = 10.0 ** np.arange(0, np.ceil(np.log10(top * 1.2)) + 1)
+    shown = powers if len(powers) < 5 else powers[:: int(np.ceil(len(powers) / 4))]
+    axes.set_yticks([0, *shown], ["0", *(f"{p:g}" for p in shown)])
+    axes.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+    axes.set_ylabel(label)
+
+
+def _inlined(text: str, name: str) -> str:
+    """Return the svg element alone, without a size of its own, in the colours of the page."""
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
+    head, rest = text.split(">", 1)
+    head = re.sub(r' (width|height|version|xmlns(:\w+)?)="[^"]*"', "", head)
+    text = f'{head} role="img" aria-label="{name}">{rest}'.replace("xlink:href", "href")
+    for stand_in, colour in _COLOURS.items():
+        text = text.replace(stand_in, colour)
+    salt = re.sub(r"\W+", "-", name)
+    text = re.sub(r'id="(\w+)"', rf'id="{salt}-\1"', text)
+    return re.sub(r'(href="#|url\(#)(\w+)', rf"\1{salt}-\2", text)
