@@ -55,8 +55,7 @@ def _functions(check: "CatalogCheck", releases: str) -> Table:
     printed.add_column("on purpose", justify="right")
     for row in check.functions:
         cells = [cell for dtype in check.dtypes for cell in (_verdict(row, dtype), f"{row.ratio(dtype):.2g}")]
-        rows = {(part.divergence.of, part.divergence.at, part.divergence.dtype) for part in row.documented}
-        printed.add_row(escape(row.name), *cells, str(len(rows) or ""))
+        printed.add_row(escape(row.name), *cells, str(len(row.on_purpose()) or ""))
     return printed
 
 
@@ -74,15 +73,11 @@ def _documented(check: "CatalogCheck") -> Table:
         printed.add_column(number, justify="right", overflow="fold")
     printed.add_column("because", overflow="fold")
     for checked in check.functions:
-        first = {}
-        for part in checked.documented:  # the dtypes of an input together
-            first.setdefault((part.divergence.of, part.divergence.at, part.divergence.dtype), []).append(part)
-        for parts in first.values():
-            row = parts[0].divergence
-            worst = next((part for part in parts if part.status != "as documented"), parts[0])
+        for part in checked.on_purpose():
+            row = part.divergence
             of = row.of if row.dtype == "float32" else f"{row.of} ({row.dtype})"
-            status = "" if worst.status == "as documented" else f"{worst.dtype}: {worst.status}; "
-            shown = [_numbers(part) or "OverflowError" for part in (worst.jaxact, worst.torch)]
+            status = "" if part.status == "as documented" else f"{part.dtype}: {part.status}; "
+            shown = [_numbers(numbers) or "OverflowError" for numbers in (part.jaxact, part.torch)]
             printed.add_row(escape(checked.name), of, _numbers(row.at), *shown, escape(f"{status}{row.because}"))
     return printed
 

@@ -107,6 +107,14 @@ class Checked:
         """Whether nothing differs but what is documented."""
         return all(trial.report.passed for trial in self.trials) and all(row.passed for row in self.documented)
 
+    def on_purpose(self) -> list[Documented]:
+        """Return one for each documented divergence: what is not as documented, or else what comes first."""
+        together: dict[tuple[Any, ...], list[Documented]] = {}
+        for part in self.documented:  # the dtypes of an input
+            row = part.divergence
+            together.setdefault((row.of, row.at, row.dtype), []).append(part)
+        return [min(parts, key=lambda part: part.status == "as documented") for parts in together.values()]
+
     def verdict(self, dtype: str) -> str:
         """Return the worst verdict of a dtype."""
         return max((trial.verdict for trial in self.trials if trial.dtype == dtype), key=VERDICTS.index)

@@ -16,6 +16,7 @@ from .jax_side import inexact_places, jax_side
 from .torch_side import TorchSide
 
 RANGE = 8.0
+SAMPLES = 4  # runs that tell how exact torch's float64 is
 BINS = 128  # of the plot of errors, each with its largest
 # What stands for a colour of the page while the plot is made.
 _COLOURS = {"#01fe01": "var(--jaxact)", "#01fe02": "var(--torch)", "#01fe03": "currentColor", "#01fe04": "var(--line)"}
@@ -30,7 +31,8 @@ class Curve:
         x: The numbers.
         values: What torch gives for them in float64.
         derivatives: The derivatives, of the same.
-        errors: Of jaxact's and torch's values, then of their derivatives, in float32, in units in the last place.
+        errors: Of jaxact's and torch's values, then of their derivatives, in float32, in units in the last place; NaN
+            where torch's float64 does not tell.
     """
 
     x: np.ndarray[Any, Any]
@@ -55,17 +57,20 @@ def curve(call: Call) -> Curve | None:
     theirs, ours = TorchSide(call.torch, inputs), jax_side(call.jax, inputs)
     cotangent = {"": out.astype(np.float32)}
     exact, native = (theirs.run(cotangent, wrt=[0], exact=exact) for exact in (True, False))
-    place = _input_places(call, inputs[0])
-    rows = []
+    eps = float(np.finfo(np.float64).eps)
+    moved = [theirs.disturbed(cotangent, wrt=[0], eps=eps, seed=seed) for seed in range(SAMPLES)]
     gradient = ours.gradients(cotangent, inexact_places(inputs)[:1], ())[0]
-    for ys, mask in (
-        ((ours.outputs()[""], native.outputs[""], exact.outputs[""]), out),
-        ((gradient, native.gradients[0], exact.gradients[0]), place),
-    ):
-        port, torchs, right = (np.asarray(y[mask], np.float64) for y in ys)
-        rows.append((right, _ulps(port, right), _ulps(torchs, right)))
-    (values, *errors), (derivatives, *more) = rows
+    values, *errors = _held(out, ours.outputs()[""], *(run.outputs[""] for run in (native, exact, *moved)))
+    place = _input_places(call, inputs[0])
+    derivatives, *more = _held(place, gradient, *(run.gradients[0] for run in (native, exact, *moved)))
     return Curve(x, values, derivatives, (*errors, *more))
+
+
+def _held(place: np.ndarray[Any, Any], *arrays: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+    """Return the exact values, and the errors of jaxact and torch where the exact values are known to half an ULP."""
+    port, torchs, exact, *moved = (np.asarray(y[place], np.float64) for y in arrays)
+    unknown = np.max([_ulps(y, exact) for y in moved], axis=0) > 0.5
+    return [exact, *(np.where(unknown, np.nan, _ulps(y, exact)) for y in (port, torchs))]
 
 
 def _layout(call: Call) -> tuple[np.ndarray[Any, Any], list[Any], np.ndarray[Any, Any]] | None:
@@ -133,14 +138,14 @@ def _thinned(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> tuple[np.ndarr
 
 def _errors(axes: Axes, x: np.ndarray[Any, Any], ours: Any, theirs: Any, label: str) -> None:
     for errors, colour, width in ((theirs, _TORCH, 1.4), (ours, _JAXACT, 1.4)):
-        largest = errors[: errors.size // BINS * BINS].reshape(BINS, -1).max(1)
+        largest = np.fmax.reduce(errors[: errors.size // BINS * BINS].reshape(BINS, -1), axis=1)
         axes.plot(np.linspace(-RANGE, RANGE, BINS), largest, color=colour, linewidth=width)
-    top = max(float(np.nanmax(ours)), float(np.nanmax(theirs)), 1.0)
+    top = float(np.nanmax([*ours, *theirs, 1.0]))
     axes.set_yscale("symlog", linthresh=1)
     axes.set_ylim(0, 10 ** np.ceil(np.log10(top * 1.2)))
     powers = 10.0 ** np.arange(0, np.ceil(np.log10(top * 1.2)) + 1)
     shown = powers if len(powers) < 5 else powers[:: int(np.ceil(len(powers) / 4))]
-    axes.set_yticks([0, *shown], ["0", *(f"{p:g}" for p in shown)])
+    axes.set_yticks([0, *shown], ["0" if len(powers) < 6 else "", *(f"{p:g}" for p in shown)])
     axes.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
     axes.set_ylabel(label)
 
