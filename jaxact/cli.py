@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -68,17 +68,17 @@ def check(
     """
     with _ends("check"):
         from jaxact.interop.crosscheck import catalog_check
+        from jaxact.interop.crosscheck.catalog_calls import DTYPES, SIZE
         from jaxact.interop.crosscheck.usage import UsageError
 
-        writer = _html_writer(html)
-        given = (list(dict.fromkeys(functions or ())), list(dict.fromkeys(dtype or catalog_check.DTYPES)))
-        options = {"seed": seed} if size is None else {"seed": seed, "size": size}
+        writer = _html_writer("check", html)
+        given = (list(dict.fromkeys(functions or ())), list(dict.fromkeys(dtype or DTYPES)))
         try:
             with _progress(catalog_check.steps(*given)) as step:
-                outcome = catalog_check.check_catalog(*given, step=step, **options)
+                outcome = catalog_check.check_catalog(*given, size=SIZE if size is None else size, seed=seed, step=step)
         except UsageError as error:
             raise _wrong("check", str(error)) from None
-        _show(outcome, as_json, html, writer)
+        _show(outcome, as_json, html, writer, print_check)
 
 
 @app.command()
@@ -100,12 +100,12 @@ def compare(
         from jaxact.interop.crosscheck import named
         from jaxact.interop.crosscheck.usage import UsageError
 
-        writer = _html_writer(html)
+        writer = _html_writer("compare", html)
         try:
             report = named.compare_named(jax_fn, torch_fn, shape, dtype or (), gradient=gradient, seed=seed)
         except UsageError as error:
             raise _wrong("compare", str(error)) from None
-        _show(report, as_json, html, writer)
+        _show(report, as_json, html, writer, typer.echo)
 
 
 @app.command()
@@ -122,7 +122,9 @@ def table(as_json: AsJson = False) -> None:
     terminal().print(printed)
 
 
-def _show(outcome: "CatalogCheck | Report", as_json: bool, html: Path | None, writer: Any) -> None:
+def _show(
+    outcome: "CatalogCheck | Report", as_json: bool, html: Path | None, writer: Any, printed: Callable[[Any], None]
+) -> None:
     if html is not None:
         try:
             writer(outcome, html)
@@ -131,10 +133,8 @@ def _show(outcome: "CatalogCheck | Report", as_json: bool, html: Path | None, wr
             raise typer.Exit(2) from None
     if as_json:
         typer.echo(json.dumps(outcome.to_dict(), indent=2, allow_nan=False))
-    elif hasattr(outcome, "functions"):
-        print_check(outcome)
     else:
-        typer.echo(str(outcome))
+        printed(outcome)
     if not outcome.passed:
         raise typer.Exit(1)
 
@@ -144,17 +144,18 @@ def _wrong(command: str, message: str) -> typer.Exit:
     return typer.Exit(2)
 
 
-def _html_writer(html: Path | None) -> Any:
+def _html_writer(command: str, html: Path | None) -> Any:
     """Return what writes the page, before the work is done that it is to show."""
     if html is None:
         return None
+    from jaxact.interop.crosscheck.usage import PAGES_NEED, html_writer
+
     try:
-        from jaxact.interop.crosscheck.html import write_html
+        return html_writer()
     except ModuleNotFoundError as error:
-        if error.name not in ("jinja2", "matplotlib", "markupsafe"):
+        if error.name not in PAGES_NEED:
             raise
-        raise _wrong("--html", f"needs {error.name}; install it with: pip install 'jaxact[report]'") from None
-    return write_html
+        raise _wrong(command, str(error)) from None
 
 
 @contextlib.contextmanager

@@ -147,7 +147,7 @@ class CatalogCheck:
     @property
     def passed(self) -> bool:
         """Whether nothing differs but what is documented."""
-        return all(row.passed for row in (*self.samples, *self.functions))
+        return all(row.passed for row in self.samples) and all(row.passed for row in self.functions)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON has it, by the schema in the documentation; a number that is not finite is a string."""
@@ -261,7 +261,7 @@ def documented_here(divergence: Divergence, dtype: str, size: int = 1) -> Docume
         y = counterpart(row, in_torchs, tensor)(tensor)
         return torch.autograd.grad(y.sum(), tensor)[0] if divergence.of == "derivative" else y
 
-    function = functools.partial(row.function, **parameters)
+    function: Callable[..., Any] = functools.partial(row.function, **parameters)
     if divergence.of == "derivative":
         function = jax.grad(lambda x: row.function(x, **parameters).sum())
     theirs = to_numpy(theirs_at(to_torch(x, copy=True).requires_grad_(divergence.of == "derivative")))
@@ -275,8 +275,8 @@ def documented_here(divergence: Divergence, dtype: str, size: int = 1) -> Docume
         status = "differs"
     else:
         status = "torch is right here" if _is_exact(theirs, exact, ulps) else "as documented"
-    shown = [tuple(y[: len(divergence.at)].astype(np.float64).tolist()) for y in (ours, theirs)]
-    return Documented(divergence, dtype, *shown, status)
+    shown_ours, shown_theirs = (tuple(y[: len(divergence.at)].astype(np.float64).tolist()) for y in (ours, theirs))
+    return Documented(divergence, dtype, shown_ours, shown_theirs, status)
 
 
 def _is_exact(y: np.ndarray, exact: np.ndarray, ulps: int) -> bool:

@@ -112,16 +112,21 @@ def svg(drawn: Curve, name: str) -> str:
         drawn: The curve.
         name: The function's name, which sets the plot's identifiers apart from others'.
     """
-    style = {"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif", "font.size": 8.5}
-    colours = dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), _INK)
-    with matplotlib.rc_context({**style, **colours, "axes.edgecolor": _LINE, "axes.facecolor": "none"}):
+    style: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": name,
+        "font.family": "sans-serif",
+        "font.size": 8.5,
+    }
+    style |= dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), _INK)
+    with matplotlib.rc_context({**style, "axes.edgecolor": _LINE, "axes.facecolor": "none"}):
         figure = Figure(figsize=(4.2, 4.8), layout="constrained", facecolor="none")
         top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=(2, 1, 1))
         top.plot(*_thinned(drawn.x, drawn.values), color=_INK, linewidth=1.6)
         top.plot(*_thinned(drawn.x, drawn.derivatives), color=_INK, linewidth=1.2, linestyle=(0, (4, 2)))
         top.set_ylabel("value, derivative")
-        _errors(middle, drawn.x, *drawn.errors[:2], "value off, ULP")
-        _errors(bottom, drawn.x, *drawn.errors[2:], "derivative off, ULP")
+        _errors(middle, "value off, ULP", *drawn.errors[:2])
+        _errors(bottom, "derivative off, ULP", *drawn.errors[2:])
         for axes in (top, middle, bottom):
             axes.grid(color=_LINE, linewidth=0.4)
             axes.spines[["top", "right"]].set_visible(False)
@@ -136,10 +141,10 @@ def _thinned(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> tuple[np.ndarr
     return x[::step], y[::step]
 
 
-def _errors(axes: Axes, x: np.ndarray[Any, Any], ours: Any, theirs: Any, label: str) -> None:
-    for errors, colour, width in ((theirs, _TORCH, 1.4), (ours, _JAXACT, 1.4)):
+def _errors(axes: Axes, label: str, ours: np.ndarray[Any, Any], theirs: np.ndarray[Any, Any]) -> None:
+    for errors, colour in ((theirs, _TORCH), (ours, _JAXACT)):
         largest = np.fmax.reduce(errors[: errors.size // BINS * BINS].reshape(BINS, -1), axis=1)
-        axes.plot(np.linspace(-RANGE, RANGE, BINS), largest, color=colour, linewidth=width)
+        axes.plot(np.linspace(-RANGE, RANGE, BINS), largest, color=colour, linewidth=1.4)
     top = float(np.nanmax([*ours, *theirs, 1.0]))
     axes.set_yscale("symlog", linthresh=1)
     axes.set_ylim(0, 10 ** np.ceil(np.log10(top * 1.2)))

@@ -107,7 +107,7 @@ def _loaded(name: str, count: int) -> Callable[..., Any]:
             hint = "" if inspect.signature(found).parameters else "; what makes a model is not called: name the model"
             inputs = f"{count} input{'s' * (count != 1)}"
             raise UsageError(f"{name} cannot be called with {inputs}: {error}{hint}") from None
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def _imported(name: str) -> Any:

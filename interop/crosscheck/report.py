@@ -1,6 +1,7 @@
 """The report of a comparison: a row an array, the places where the two sides part, and all of it as a table."""
 
 import dataclasses
+import os
 import textwrap
 from collections.abc import Iterator
 from typing import Any
@@ -149,6 +150,20 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """Return it as lists, dicts, strings and numbers, as JSON has them: a number that is not finite is a string."""
         return plain({"passed": self.passed, **dataclasses.asdict(self)})
+
+    def write_html(self, path: str | os.PathLike[str]) -> None:
+        """Write it as a page, one file without requests to the network; needs the extra ``report``.
+
+        Args:
+            path: The file to write.
+
+        Raises:
+            ModuleNotFoundError: If jinja2 or matplotlib is missing.
+            OSError: If the file cannot be written.
+        """
+        from .usage import html_writer
+
+        html_writer()(self, path)
 
     def __str__(self) -> str:
         return "\n".join(self._lines())
