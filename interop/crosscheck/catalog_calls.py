@@ -31,7 +31,7 @@ _COMPOSED = (
     "multi_head_attention_forward",
 )
 _KEY = 7
-_CUTOFFS, _CLASSES, _FEATURES, _HEADS, _HEAD = [5, 9], 20, 16, 4, 8
+_CUTOFF, _CLASSES, _FEATURES, _HEADS, _HEAD = 5, 12, 16, 4, 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,13 +157,8 @@ def _composed(name: str, kind: str, dtype: np.dtype, size: int, rng: np.random.G
         inputs = [draw(rows, 2, _FEATURES) for _ in range(3)]
         projections = [weights(3 * _FEATURES, _FEATURES), weights(3 * _FEATURES)]
         return [*inputs, *projections, weights(_FEATURES, _FEATURES), weights(_FEATURES)]
-    shapes = [(_FEATURES // 4, _FEATURES), (_CUTOFFS[1] - _CUTOFFS[0], _FEATURES // 4)]
-    shapes += [(_FEATURES // 16, _FEATURES), (_CLASSES - _CUTOFFS[1], _FEATURES // 16)]
-    arrays = [
-        draw(4 * rows, _FEATURES),
-        weights(_CUTOFFS[0] + len(_CUTOFFS), _FEATURES),
-        *(weights(*s) for s in shapes),
-    ]
+    shapes = [(_CUTOFF + 1, _FEATURES), (_FEATURES // 4, _FEATURES), (_CLASSES - _CUTOFF, _FEATURES // 4)]
+    arrays = [draw(4 * rows, _FEATURES), *(weights(*shape) for shape in shapes)]
     if name == "adaptive_log_softmax_with_loss":
         return [arrays[0], rng.integers(0, _CLASSES, 4 * rows, np.int32), *arrays[1:]]
     return arrays
@@ -185,12 +180,12 @@ def _gumbel(x: torch.Tensor) -> torch.Tensor:
 
 
 def _adaptive(function: Callable[..., Any], *arrays: Any) -> Any:
-    *inputs, head, project, classes, last, rest = arrays
-    return function(*inputs, head, [(project, classes), (last, rest)], _CUTOFFS)
+    *inputs, head, project, classes = arrays
+    return function(*inputs, head, [(project, classes)], [_CUTOFF])
 
 
 def _adaptive_in_torch(row: Activation) -> Callable[..., Any]:
-    module = torch.nn.AdaptiveLogSoftmaxWithLoss(_FEATURES, _CLASSES, _CUTOFFS)
+    module = torch.nn.AdaptiveLogSoftmaxWithLoss(_FEATURES, _CLASSES, [_CUTOFF])
     module.forward = getattr(module, row.torch_method)  # type: ignore[method-assign]
     names = [name for name, _ in module.named_parameters()]
 
