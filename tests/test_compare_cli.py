@@ -89,7 +89,7 @@ def test_as_a_page(run, tmp_path):
     assert "FAILED" in (tmp_path / "report.html").read_text()
     result = run("some_ports:wrong", "some_ports:model", "--shape", "2,16", "--html", "nowhere/report.html")
     assert result.exit_code == 2
-    assert result.stderr == "jaxact compare: cannot write nowhere/report.html: No such file or directory\n"
+    assert result.stderr == "jaxact: cannot write nowhere/report.html: No such file or directory\n"
 
 
 def test_several_inputs_have_shapes_and_dtypes_of_their_own(run):

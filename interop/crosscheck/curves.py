@@ -165,5 +165,5 @@ def _inlined(text: str, name: str) -> str:
     for stand_in, colour in _COLOURS.items():
         text = text.replace(stand_in, colour)
     salt = re.sub(r"\W+", "-", name)
-    text = re.sub(r'id="(\w+)"', rf'id="{salt}-\1"', text)
-    return re.sub(r'(href="#|url\(#)(\w+)', rf"\1{salt}-\2", text)
+    text = re.sub(r' id="([^"]+)"', rf' id="{salt}-\1"', text)
+    return re.sub(r'(href="#|url\(#)', rf"\1{salt}-", text)
