@@ -207,7 +207,7 @@ def test_what_differs_is_printed_and_exits_with_1(monkeypatch):
 
 
 def test_a_terminal_sees_how_far_it_is():
-    said = run("check", "relu", "--size", "32", "--dtype", "float32", TTY_COMPATIBLE="1").stderr
+    said = run("check", "relu", "--size", "32", "--dtype", "float32", FORCE_COLOR="1").stderr
     assert "/5" in said
     assert "relu float32" in said
     assert run("check", "relu", "--size", "32", "--dtype", "float32").stderr == ""
