@@ -13,7 +13,7 @@ export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/build/compiled
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
 export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES := -1
 
-SOURCES := $(shell find jaxact interop benchmarks/bench -name '*.py')
+SOURCES := pytest_jaxact.py $(shell find jaxact interop benchmarks/bench -name '*.py' -o -name '*.html')
 
 .PHONY: check test lint types test-checkout test-wheel test-oldest test-newest docs accuracy bench conformance clean
 
@@ -29,7 +29,7 @@ lint: .venv/installed
 # mypy looks for jaxact.bench and jaxact.interop inside jaxact: it is given the folders as they are installed.
 types: .venv/installed
 	rm -rf build/types && mkdir -p build/types && cp -r jaxact build/types/ && cp -r interop benchmarks/bench build/types/jaxact/
-	MYPYPATH=build/types:benchmarks $(BIN)/mypy build/types/jaxact benchmarks/*.py
+	MYPYPATH=build/types:benchmarks $(BIN)/mypy build/types/jaxact benchmarks/*.py pytest_jaxact.py
 
 test-checkout: .venv/installed  ## the same tests on the checkout, without a wheel
 	$(BIN)/pytest $(TOGETHER)

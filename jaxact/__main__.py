@@ -11,6 +11,9 @@ def main() -> None:
         if error.name not in ("rich", "typer"):
             raise
         sys.exit(f"jaxact: the command line needs {error.name}; install it with: pip install 'jaxact[cli]'")
+    except KeyboardInterrupt:
+        print("jaxact: interrupted", file=sys.stderr)
+        sys.exit(130)
     app()
 
 

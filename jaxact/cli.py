@@ -1,23 +1,25 @@
-"""The command line: ``jaxact check``, ``jaxact table`` and ``jaxact bench``."""
+"""The command line: ``jaxact check``, ``compare``, ``table`` and ``bench``."""
 
+import contextlib
 import json
-from importlib.metadata import version
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from jaxact import __version__
+from jaxact._cli_tables import print_check, terminal
 from jaxact.bench.command import bench
-from jaxact.catalog import CATALOG, SAMPLES
+from jaxact.catalog import CATALOG
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from jaxact.interop.parity import Comparison, Outcome
+    from jaxact.interop.crosscheck.catalog_check import CatalogCheck
+    from jaxact.interop.crosscheck.report import Report
 
 app = typer.Typer(
     name="jaxact",
@@ -27,6 +29,8 @@ app = typer.Typer(
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read, not a table.")]
+ToHtml = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Also write a page with plots.")]
+Seed = Annotated[int, typer.Option(min=0, help="For what is drawn.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -48,25 +52,60 @@ app.command()(bench)
 
 
 @app.command()
-def check(as_json: AsJson = False) -> None:
-    """Cross-check the documented samples against the installed PyTorch; exit with 1 if anything differs."""
-    try:
-        from jaxact.interop import parity
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        typer.echo(
-            "jaxact check compares with PyTorch, which is not installed; install it with: pip install 'jaxact[torch]'",
-            err=True,
-        )
-        raise typer.Exit(2) from None
-    outcomes = [parity.check(sample) for sample in SAMPLES]
-    if as_json:
-        typer.echo(json.dumps([_record(outcome) for outcome in outcomes], indent=2))
-    else:
-        _print_check(outcomes)
-    if not all(outcome.passed for outcome in outcomes):
-        raise typer.Exit(1)
+def check(
+    functions: Annotated[list[str] | None, typer.Argument(help="Only these functions.", show_default=False)] = None,
+    dtype: Annotated[
+        list[str] | None, typer.Option(help="Only this of float32, bfloat16 and float16; may be repeated.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(help="Inputs of about so many elements, at least 16.")] = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+    html: ToHtml = None,
+) -> None:
+    """Cross-check the activations with the installed PyTorch: values and gradients, random and extreme inputs.
+
+    The documented samples come first. Exits with 1 if anything differs that is not documented to.
+    """
+    with _ends("check"):
+        from jaxact.interop.crosscheck import catalog_check
+        from jaxact.interop.crosscheck.catalog_calls import DTYPES, SIZE
+        from jaxact.interop.crosscheck.usage import UsageError
+
+        writer = _html_writer("check", html)
+        given = (list(dict.fromkeys(functions or ())), list(dict.fromkeys(dtype or DTYPES)))
+        try:
+            with _progress(catalog_check.steps(*given)) as step:
+                outcome = catalog_check.check_catalog(*given, size=SIZE if size is None else size, seed=seed, step=step)
+        except UsageError as error:
+            raise _wrong("check", str(error)) from None
+        _show(outcome, as_json, html, writer, print_check)
+
+
+@app.command()
+def compare(
+    jax_fn: Annotated[str, typer.Argument(metavar="MODULE:JAX_FN", help="The port.")],
+    torch_fn: Annotated[str, typer.Argument(metavar="MODULE:TORCH_FN", help="The torch function or module.")],
+    shape: Annotated[list[str], typer.Option(help="The shape of an input, as 2,16; once for each input.")],
+    dtype: Annotated[list[str] | None, typer.Option(help="The dtype of all inputs, or once for each.")] = None,
+    seed: Seed = 0,
+    gradient: Annotated[bool, typer.Option("--gradient/--no-gradient", help="Compare gradients too.")] = True,
+    as_json: AsJson = False,
+    html: ToHtml = None,
+) -> None:
+    """Compare a JAX port with the torch function or module that it was made from, on drawn inputs.
+
+    Modules of the current directory are found too. Exits with 1 if the port differs.
+    """
+    with _ends("compare"):
+        from jaxact.interop.crosscheck import named
+        from jaxact.interop.crosscheck.usage import UsageError
+
+        writer = _html_writer("compare", html)
+        try:
+            report = named.compare_named(jax_fn, torch_fn, shape, dtype or (), gradient=gradient, seed=seed)
+        except UsageError as error:
+            raise _wrong("compare", str(error)) from None
+        _show(report, as_json, html, writer, typer.echo)
 
 
 @app.command()
@@ -80,74 +119,71 @@ def table(as_json: AsJson = False) -> None:
     printed = Table(*fields)
     for row in rows:
         printed.add_row(*map(escape, row))
-    _console().print(printed)
+    terminal().print(printed)
 
 
-def _console() -> Console:
-    """Return the terminal, or where the output is no terminal a console as wide as the tables."""
-    console = Console()
-    return console if console.is_terminal else Console(width=max(128, console.width))
+def _show(
+    outcome: "CatalogCheck | Report", as_json: bool, html: Path | None, writer: Any, printed: Callable[[Any], None]
+) -> None:
+    if html is not None:
+        try:
+            writer(outcome, html)
+        except OSError as error:
+            typer.echo(f"jaxact: cannot write {html}: {error.strerror}", err=True)
+            raise typer.Exit(2) from None
+    if as_json:
+        typer.echo(json.dumps(outcome.to_dict(), indent=2, allow_nan=False))
+    else:
+        printed(outcome)
+    if not outcome.passed:
+        raise typer.Exit(1)
 
 
-def _print_check(outcomes: "list[Outcome]") -> None:
-    import jax
+def _wrong(command: str, message: str) -> typer.Exit:
+    typer.echo(f"jaxact {command}: {message}", err=True)
+    return typer.Exit(2)
 
-    printed = Table(
-        title=f"jaxact {__version__} on JAX {jax.__version__} against PyTorch {version('torch')}",
-        caption="gradient: of sum(c * output), c = 1, 2, ..., n. ULP: largest distance, in units in the last place "
-        "(softmax's gradient: of the terms c that it subtracts from each other)",
-        box=SIMPLE_HEAD,
+
+def _html_writer(command: str, html: Path | None) -> Any:
+    """Return what writes the page, before the work is done that it is to show."""
+    if html is None:
+        return None
+    from jaxact.interop.crosscheck.usage import PAGES_NEED, html_writer
+
+    try:
+        return html_writer()
+    except ModuleNotFoundError as error:
+        if error.name not in PAGES_NEED:
+            raise
+        raise _wrong(command, str(error)) from None
+
+
+@contextlib.contextmanager
+def _ends(command: str) -> Iterator[None]:
+    """Say in a line that torch is missing, or that Ctrl-C was pressed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        message = "compares with PyTorch, which is not installed; install it with: pip install 'jaxact[torch]'"
+        typer.echo(f"jaxact {command} {message}", err=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        typer.echo(f"jaxact {command}: interrupted", err=True)
+        raise typer.Exit(130) from None
+
+
+@contextlib.contextmanager
+def _progress(steps: int) -> Iterator[Any]:
+    columns: Sequence[Any] = (
+        TextColumn("{task.description:48}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
     )
-    printed.add_column("function", overflow="fold")
-    for numbers in ("input", "jaxact", "torch", "ULP", "jaxact\ngradient", "torch\ngradient", "ULP"):
-        printed.add_column(numbers, justify="right", no_wrap=True)
-    printed.add_column("verdict", overflow="fold")
-    for outcome in outcomes:
-        parameters = [f"{key}={value}" for key, value in outcome.sample.parameters.items()]
-        output = outcome.output.verdict if outcome.documented else "differs from the documented output"
-        gradient = ("", "", "") if outcome.gradient is None else _cells(outcome.gradient)
-        verdicts = [output] if outcome.gradient is None else [output, f"gradient {outcome.gradient.verdict}"]
-        printed.add_row(
-            "\n".join([outcome.sample.function, *parameters]),
-            _four_decimals(outcome.sample.input),
-            *_cells(outcome.output),
-            *gradient,
-            "\n".join(verdicts),
-            end_section=True,
-        )
-    _console().print(printed)
-    failed = sum(not outcome.passed for outcome in outcomes)
-    typer.echo(f"{len(outcomes) - failed} of {len(outcomes)} samples agree with PyTorch")
-
-
-def _cells(comparison: "Comparison") -> tuple[str, str, str]:
-    return (
-        _four_decimals(comparison.jaxact.tolist()),
-        _four_decimals(comparison.torch.tolist()),
-        str(comparison.ulps),
-    )
-
-
-def _four_decimals(values: "Iterable[float]") -> str:
-    return "\n".join(str(v) if isinstance(v, int) else f"{v:.4f}" for v in values)
-
-
-def _record(outcome: "Outcome") -> dict[str, Any]:
-    def record(comparison: "Comparison") -> dict[str, Any]:
-        return {
-            "jaxact": comparison.jaxact.tolist(),
-            "torch": comparison.torch.tolist(),
-            "ulps": comparison.ulps,
-            "verdict": comparison.verdict,
-        }
-
-    return {
-        "function": outcome.sample.function,
-        "parameters": dict(outcome.sample.parameters),
-        "input": list(outcome.sample.input),
-        "documented": list(outcome.sample.output),
-        "prints_as_documented": outcome.documented,
-        "output": record(outcome.output),
-        "gradient": None if outcome.gradient is None else record(outcome.gradient),
-        "passed": outcome.passed,
-    }
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=steps)
+        progress.advance(task, -1)
+        yield lambda description: progress.update(task, advance=1, description=description)

@@ -15,7 +15,7 @@ import jaxact.bench
 import jaxact.interop
 from jaxact.catalog import CATALOG
 
-EXTRAS = ("torch", "rich", "typer", "matplotlib", "mpmath", "scipy.special")
+EXTRAS = ("torch", "rich", "typer", "matplotlib", "jinja2", "mpmath", "scipy.special")
 
 LOADED = """
 import sys
@@ -31,7 +31,7 @@ def loaded(statement, extras=EXTRAS):
     return done.stdout.split()
 
 
-@pytest.mark.parametrize("module", ["jaxact", "jaxact.catalog", "jaxact.interop", "jaxact.bench"])
+@pytest.mark.parametrize("module", ["jaxact", "jaxact.catalog", "jaxact.divergences", "jaxact.interop", "jaxact.bench"])
 def test_nothing_of_an_extra_is_loaded(module):
     assert set(loaded(f"import {module}")) <= set(loaded("import jax, numpy"))
 

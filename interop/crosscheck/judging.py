@@ -117,7 +117,9 @@ def _judge_floats(
         allowed = np.full(exact.shape, ARRAY_FACTOR * max(largest_own, floor, least))
         if noise is not None:
             rounding = ELEMENT_FACTOR * np.maximum(np.where(np.isfinite(own), own, 0), noise)
-            spacing = np.maximum(np.abs(exact) * eps, least)
+            # XLA's code flushes what is below the normal numbers to zero, of float16 where it computes, in float32.
+            flushed = max(least, min(float(finfo.tiny), float(np.finfo(np.float32).tiny)))
+            spacing = np.maximum(np.abs(exact) * eps, flushed)
             allowed = np.minimum(allowed, np.maximum(rounding, ELEMENT_FLOOR * spacing))
         passed = same | (error <= allowed) if max_ulp is None else ulps <= max_ulp
         excess = np.where(same, 0, error / allowed) if max_ulp is None else ulps
@@ -125,7 +127,7 @@ def _judge_floats(
     index = np.unravel_index(int(excess.argmax()), port.shape)
     error = np.where(same, own, error)  # both are NaN or infinite
     largest = float(np.where(np.isfinite(own) | ~same, error, 0).max())
-    ratio = largest / max(largest_own, floor, least)
+    ratio = float(largest / max(largest_own, floor, least))
     if not passed.all():
         verdict = "differs"
         if (np.isnan(wide) != np.isnan(theirs)).any():
@@ -148,7 +150,8 @@ def _judge_floats(
 
 def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return ``|a - b|``; infinite where one is NaN or infinite and the other is something else."""
-    difference = np.abs(a - b)
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(a - b)
     equal = (a == b) | (np.isnan(a) & np.isnan(b))
     return np.where(equal, 0, np.where(np.isnan(difference), np.inf, difference))
 

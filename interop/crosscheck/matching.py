@@ -40,8 +40,8 @@ class Matching:
                 groups[count] = by_count[count], np.stack([prints[place].values for place in by_count[count]])
             places, table = groups[count]
             near = np.flatnonzero((np.abs(table - wanted_print.values) <= self._slack[i]).all(axis=1))
-            if (place := self._ordered(i, [places[k] for k in near], values)) is not None:
-                found[i] = place
+            if (match := self._ordered(i, [places[k] for k in near], values)) is not None:
+                found[i] = match
         return found
 
     def _ordered(self, i: int, places: list[int], values: Callable[[int], Any]) -> int | None:

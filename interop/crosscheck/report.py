@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import textwrap
 from collections.abc import Iterator
 from typing import Any
@@ -156,7 +157,21 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as lists, dicts, strings and numbers, as JSON has them: a number that is not finite is a string."""
-        return _plain({"passed": self.passed, **dataclasses.asdict(self)})
+        return plain({"passed": self.passed, **dataclasses.asdict(self)})
+
+    def write_html(self, path: str | os.PathLike[str]) -> None:
+        """Write it as a page, one file without requests to the network; needs the extra ``report``.
+
+        Args:
+            path: The file to write.
+
+        Raises:
+            ModuleNotFoundError: If jinja2 or matplotlib is missing.
+            OSError: If the file cannot be written.
+        """
+        from .usage import html_writer
+
+        html_writer()(self, path)
 
     def __str__(self) -> str:
         return "\n".join(self._lines())
@@ -226,14 +241,15 @@ def _wrapped(indent: str, text: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=" " * (len(indent) + 2)) or [indent]
 
 
-def _plain(x: Any) -> Any:
+def plain(x: Any) -> Any:
+    """Return it as lists, dicts, strings and numbers; a number that is not finite is a string."""
     match x:
         case dict():
-            return {key: _plain(value) for key, value in x.items()}
+            return {key: plain(value) for key, value in x.items()}
         case list() | tuple():
-            return [_plain(value) for value in x]
+            return [plain(value) for value in x]
         case np.generic():
-            return _plain(x.item())
+            return plain(x.item())
         case float() if x != x or x in (float("inf"), float("-inf")):
             return str(x)
     return x

@@ -21,7 +21,7 @@ _SUMS = tuple(
     """.split()  # noqa: SIM905
 )
 # What is made of terms as large as its first argument.
-_OF_TERMS = ("gelu", "silu", "mish", "hardswish", "elu", "softplus", "log_sigmoid", "selu", "celu")
+_OF_TERMS = ("gelu", "glu", "silu", "mish", "hardswish", "elu", "softplus", "log_sigmoid", "selu", "celu")
 _MANY = 1_000_000
 # What makes an array of numbers in the code, or of the shape of another.
 _FILLS = ("zeros", "ones", "full", "empty", "new_", "arange", "rand", "scalar_tensor", "eye", "lift_fresh", "linspace")
@@ -33,6 +33,8 @@ class Rounding(TorchDispatchMode):
     def __init__(self, eps: float, seed: int) -> None:
         super().__init__()
         self._eps = eps
+        # Below it a result may be flushed to zero, as XLA's code does.
+        self._tiny = torch.finfo(torch.float32 if eps > torch.finfo(torch.float64).eps else torch.float64).tiny
         self._generator = torch.Generator().manual_seed(seed)
         self._constants: set[int] = set()  # by their memory
 
@@ -50,8 +52,8 @@ class Rounding(TorchDispatchMode):
                 continue  # a view
             (self._constants.add if constant else self._constants.discard)(_memory(y))
             if rounds(name) and _is_wide(y) and not constant:
-                terms = _terms(name, args, y)
-                y.copy_(y * (1 + self._noise(y)) if terms is y else y + terms * self._noise(y))
+                y.add_((_terms(name, args, y) * self._noise(y)).nan_to_num_(0.0, 0.0, 0.0))  # an infinite y stays so
+                y.mul_(torch.where(y.abs() < self._tiny, self._noise(y).div_(self._eps).add_(0.5), 1.0))
         return results
 
     def _noise(self, like: torch.Tensor) -> torch.Tensor:
