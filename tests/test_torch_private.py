@@ -29,6 +29,8 @@ def test_private_names_of_torch_are_in_one_place():
             "_autograd",
             "_top_saved_tensors_default_hooks",
             "_version",
+            "_decomp",
+            "_schema",
         },
         "_dense.py": {
             "_C",

@@ -15,6 +15,8 @@ from .tracks import Tracks
 # How many results of torch behind the one that differs are tried; how many values of the port in each one's place, the
 # first in the program and the nearest by value; and how many values are computed anew to see what is found then.
 REGION, TRIALS, NEAREST, AHEAD = 8, 24, 8, 120
+# How many results must follow where another layer of the same kind may give the first few.
+CERTAIN = 8
 # The share of its values that a value in another order has in common with the right one, at least.
 MOVED = 0.45
 
@@ -84,6 +86,7 @@ class Repairs:
         program = self.tracks.program
         taken = set(self.tracks.found.values())
         behind_first = self.tracks.descendants(first)
+        ahead = sum(k in behind_first and k not in self.tracks.found for k in self.tracks.judged)
         for i in self.tracks.feeding(first):
             place, node = self.tracks.found[i], self.tracks.nodes[i]
             if place < 0 or node.array is None:
@@ -93,7 +96,7 @@ class Repairs:
                 for repair in self._tried(
                     first, j, j, program.lines(j), np.asarray(program.value(place)), behind_first
                 ):
-                    if repair.next == first:
+                    if repair.next == first and repair.gain >= min(CERTAIN, ahead):
                         # What stands on the line of torch's last result belongs to that; else it is between the two.
                         together = program.lines(j) == program.lines(place)
                         return dataclasses.replace(repair, module=self._between(i, i if together else first))

@@ -222,12 +222,15 @@ def _line(cells: list[str]) -> str:
     for cell, (title, width) in zip(cells, COLUMNS, strict=True):
         cell = cell if len(cell) <= width or title == "verdict" else cell[: width - 1] + "…"
         padded.append(cell.rjust(width) if title in ("ULP", "absolute", "ratio") else cell.ljust(width))
-    return " ".join(padded).rstrip()
+    line = " ".join(padded).rstrip()
+    return line if len(line) <= WIDTH else line[: WIDTH - 1] + "…"
 
 
 def _details(row: Row) -> Iterator[str]:
     if row.passed:
         return
+    if row.worst is None:
+        yield from _wrapped("  ", f"{row.name}: {row.verdict}")
     if (worst := row.worst) is not None:
         index = ", ".join(map(str, worst.index))
         at = "" if worst.input is None else f" (input {worst.input:.9g})"
