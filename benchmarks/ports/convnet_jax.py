@@ -37,7 +37,7 @@ def make(seed, wrong, dtype):
     def forward(x):
         h = conv(x, w["conv1.weight"])
         h = h if wrong("no-bias") else h + channels("conv1.bias")  # mistake: no-bias
-        h = batch_norm(h, "bn1")
+        h = batch_norm(h, "bn1")  # mistake: no-bias
         h = max_pool(h)
         h = jax.nn.leaky_relu(h, 0.01 if wrong("slope") else 0.1)  # mistake: slope
         h = conv(h, w["conv2.weight"].mT if wrong("kernel-turned") else w["conv2.weight"], 2)  # mistake: kernel-turned

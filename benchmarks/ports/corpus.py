@@ -52,7 +52,8 @@ class Port:
         """Return file and line of the JAX code that computes what is wrong, by ``# mistake:``, and of what causes it.
 
         The cause is where weights are moved or layers are made, by ``# cause:``, if the mistake is made there and the
-        line that computes looks right.
+        line that computes looks right. Where something is left out, nothing is computed on its line, and the next line
+        is marked, too; where a gradient of its own is wrong, so is the line that calls the function.
         """
         name = re.escape(mistake.partition("@")[0])
         path = inspect.getfile(self.make)

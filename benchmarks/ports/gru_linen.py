@@ -1,6 +1,6 @@
 """A GRU over token ids by Flax Linen's own cell and loop; mistakes are made where its weights are moved."""
 
-import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from torch import nn as torch_nn
 
@@ -23,11 +23,12 @@ class Reader(torch_nn.Module):
 
 class LinenReader(nn.Module):
     wrong: Wrong
+    dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, ids):
-        x = nn.Embed(TOKENS, DIM, name="embed")(ids)  # mistake: shifted
-        y = nn.RNN(nn.GRUCell(HIDDEN, name="gru"))(x)  # mistake: gates, hidden-untransposed
+        x = nn.Embed(TOKENS, DIM, dtype=self.dtype, name="embed")(ids)  # mistake: shifted
+        y = nn.RNN(nn.GRUCell(HIDDEN, param_dtype=self.dtype, name="gru"))(x)  # mistake: gates, hidden-untransposed
         y = y[:, 0] if self.wrong("first") else y.mean(1) if self.wrong("mean") else y[:, -1]  # mistake: first, mean
         return nn.Dense(TOKENS, name="head")(y)  # mistake: no-bias
 
@@ -36,7 +37,7 @@ def make(seed, wrong, dtype):
     module = randomised(Reader(), seed, dtype)
     w = weights_of(module)
     table = w["embed.weight"]
-    table = jax.numpy.roll(table, 1, 0) if wrong("shifted") else table  # cause: shifted
+    table = jnp.roll(table, 1, 0) if wrong("shifted") else table  # cause: shifted
     gru = {}
     for i, gate in enumerate("zrn" if wrong("gates") else "rzn"):  # cause: gates
         rows = slice(i * HIDDEN, (i + 1) * HIDDEN)
@@ -50,7 +51,8 @@ def make(seed, wrong, dtype):
             gru[f"i{gate}"]["bias"] += w["gru.bias_hh_l0"][rows]
     bias = w["head.bias"] * (0 if wrong("no-bias") else 1)  # cause: no-bias
     params = {"embed": {"embedding": table}, "gru": gru, "head": {"kernel": w["head.weight"].T, "bias": bias}}
-    return LinenReader(wrong).bind({"params": params}), module, (integers(seed, TOKENS, (3, 6), "int64"),)
+    model = LinenReader(wrong, jnp.dtype(dtype)).bind({"params": params})
+    return model, module, (integers(seed, TOKENS, (3, 6), "int64"),)
 
 
 PORT = Port(

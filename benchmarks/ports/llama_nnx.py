@@ -70,8 +70,8 @@ class Block(nnx.Module):
 
 
 class JaxLlama(nnx.Module):
-    def __init__(self, wrong, rngs):
-        self.embed_tokens = nnx.Embed(TOKENS, DIM, rngs=rngs)
+    def __init__(self, wrong, dtype, rngs):
+        self.embed_tokens = nnx.Embed(TOKENS, DIM, dtype=dtype, rngs=rngs)
         self.layers = nnx.List([Block(i, wrong, rngs) for i in range(BLOCKS)])
         self.norm = nnx.RMSNorm(DIM, epsilon=1e-6, rngs=rngs)
         self.lm_head = Linear(DIM, TOKENS, use_bias=False, rngs=rngs)
@@ -101,7 +101,7 @@ def load(module, w, path=""):
 
 def make(seed, wrong, dtype):
     module = randomised(Llama(tied=False), seed, dtype)
-    model = JaxLlama(wrong, nnx.Rngs(0))
+    model = JaxLlama(wrong, jnp.dtype(dtype), nnx.Rngs(0))
     load(model, weights_of(module))
     return model, module, (integers(seed, TOKENS, (2, 9)),)
 

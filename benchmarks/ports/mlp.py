@@ -53,7 +53,7 @@ def make(seed, wrong, dtype):
             case 2:
                 return jnp.tanh(x)
             case 3:
-                return jax.nn.relu(x) if wrong("relu-for-silu", i) else silu(x)  # mistake: relu-for-silu
+                return jax.nn.relu(x) if wrong("relu-for-silu", i) else silu(x)  # mistake: relu-for-silu, lost-term
             case 4:
                 return jnp.log1p(jnp.exp(x)) / 2 if wrong("half", i) else jax.nn.softplus(x)  # mistake: half
             case 5:

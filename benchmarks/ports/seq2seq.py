@@ -80,7 +80,7 @@ def make(seed, wrong, dtype):
         return x
 
     def forward(source, target):
-        memory = encode(source)
+        memory = encode(source)  # mistake: no-last-norm
         memory = jax.lax.stop_gradient(memory) if wrong("stop-gradient") else memory  # mistake: stop-gradient
         return decode(target, memory)
 

@@ -44,7 +44,7 @@ class Attention(eqx.Module):
         scores = scores if wrong("unscaled", i) else scores / math.sqrt(q.shape[-1])  # mistake: unscaled
         mask = jnp.arange(length)[:, None] >= jnp.arange(length)[None]
         scores = scores if wrong("no-mask", i) else jnp.where(mask, scores, -jnp.inf)  # mistake: no-mask
-        weights = jax.nn.softmax(scores, axis=-2 if wrong("softmax-axis", i) else -1)  # mistake: softmax-axis
+        weights = jax.nn.softmax(scores, axis=-2 if wrong("softmax-axis", i) else -1)  # mistake: softmax-axis, no-mask
         y = jnp.einsum("hqk,khd->hqd" if wrong("merge", i) else "hqk,khd->qhd", weights, v)  # mistake: merge
         return jax.vmap(self.out)(y.reshape(length, DIM))
 
@@ -95,7 +95,7 @@ class JaxTransformer(eqx.Module):
         for block in self.blocks:
             x = block(x)
         x = x if self.wrong("no-last-norm") else jax.vmap(self.norm)(x)  # mistake: no-last-norm
-        return jax.vmap(self.head)(x)
+        return jax.vmap(self.head)(x)  # mistake: no-last-norm
 
     def __call__(self, x):
         return jax.vmap(self.one)(x)

@@ -44,7 +44,7 @@ def make(seed, wrong, dtype):
     normalise.defvjp(normalise_forward, normalise_backward)
 
     def norm(x, weight, bias):
-        return normalise(x) * weight + bias  # mistake: layers-swapped
+        return normalise(x) * weight + bias  # mistake: layers-swapped, lost-term
 
     def attention(x, p):
         batch, length, _ = x.shape
