@@ -100,8 +100,10 @@ def test_an_extra_brings_what_a_folder_imports(folder, extra):
     root = Path(__file__).parents[1]
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     files = [path for part in ("tests", "benchmarks") for path in (root / part).rglob("*.py")]
-    names = set().union(*(imported(path) for path in files if path.is_relative_to(root / folder)))
-    names -= sys.stdlib_module_names | {path.stem for path in files} | {"jaxact"}
+    ports = root / "benchmarks" / "ports"  # which the tests run, and the benchmarks that want the tests' extra
+    top = {path: "tests" if path.is_relative_to(ports) else path.relative_to(root).parts[0] for path in files}
+    names = set().union(*(imported(path) for path in files if top[path] == folder))
+    names -= sys.stdlib_module_names | {path.stem for path in files} | {"jaxact", ports.name}
     installed = brought(extra, project["optional-dependencies"])
     installed |= {re.match(r"[\w-]+", requirement)[0] for requirement in project["dependencies"]}
     assert {name for name in names if name.replace("_", "-") not in installed} == set()

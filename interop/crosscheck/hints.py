@@ -97,8 +97,10 @@ def _explains(candidate: Any, port: np.ndarray, right: np.ndarray) -> bool:
     if candidate.shape != port.shape:
         return False
     small = (np.abs(port) < HUGE) & (np.abs(right) < HUGE) & (np.abs(candidate) < HUGE)
+    if small.mean() < 0.5:
+        return False
     left, off = np.sqrt(np.mean((candidate - port)[small] ** 2)), np.sqrt(np.mean((right - port)[small] ** 2))
-    return bool(small.mean() > 0.5 and left <= UNEXPLAINED * off)
+    return bool(left <= UNEXPLAINED * off)
 
 
 def _near(a: np.ndarray, b: np.ndarray) -> bool:

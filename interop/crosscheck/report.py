@@ -201,7 +201,7 @@ class Report:
             yield from _wrapped("note: ", note)
 
 
-COLUMNS = (("array", 30), ("dtype", 9), ("shape", 15), ("ULP", 8), ("absolute", 9), ("ratio", 7), ("verdict", 16))
+COLUMNS = (("array", 28), ("dtype", 9), ("shape", 15), ("ULP", 8), ("absolute", 9), ("ratio", 7), ("verdict", 16))
 
 
 def _table(rows: tuple[Row, ...]) -> Iterator[str]:
