@@ -48,6 +48,6 @@ def test_words_leave_out_what_rounding_decides_and_nothing_else():
     assert words(line) != words(line.replace("blocks.0", "blocks.1"))
 
 
-@pytest.mark.parametrize("name", ["ARRAY_FACTOR", "ARRAY_FLOOR", "ELEMENT_FACTOR", "ELEMENT_FLOOR"])
+@pytest.mark.parametrize("name", ["ARRAY_FACTOR", "ARRAY_NOISE", "ARRAY_FLOOR", "ELEMENT_FACTOR", "ELEMENT_FLOOR"])
 def test_the_guide_states_the_factors(name):
     assert f"`{name} = {getattr(judging, name):g}`" in (DOCS / "crosscheck.md").read_text()

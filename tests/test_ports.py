@@ -30,12 +30,14 @@ def promotion_as_users_have_it():
 
 
 @pytest.fixture(autouse=True, scope="module")
-def torch_in_one_thread():
-    """Arrays as small as these are slower in several, which wait for each other where the cores are shared."""
-    before = torch.get_num_threads()
+def fast_to_compile():
+    """Compile without optimizing, which takes most of the time here, and let torch wait for no second thread."""
+    before = torch.get_num_threads(), jax.config.read("jax_disable_most_optimizations")
     torch.set_num_threads(1)
+    jax.config.update("jax_disable_most_optimizations", True)
     yield
-    torch.set_num_threads(before)
+    torch.set_num_threads(before[0])
+    jax.config.update("jax_disable_most_optimizations", before[1])
 
 
 class InDouble(TorchFunctionMode):
@@ -97,8 +99,7 @@ def run_jax(name, seed, mistake=None, dtype="float32", gradients=False, jit=Fals
         outputs, vjp = jax.vjp(of_floats, *[inputs[i] for i in floats])
         return outputs, vjp([jnp.asarray(c, y.dtype) for c, y in zip(cotangents_of(outputs), outputs, strict=True)])
 
-    # Compiled without optimizing, which takes half the time; step by step, each function is compiled by itself once.
-    return (jax.jit(run, compiler_options={"xla_backend_optimization_level": 0}) if jit else run)(*inputs)
+    return (jax.jit(run) if jit else run)(*inputs)
 
 
 def excess(ours, theirs, exact):
