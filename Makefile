@@ -15,7 +15,7 @@ export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES := -1
 
 SOURCES := pytest_jaxact.py $(shell find jaxact interop benchmarks/bench -name '*.py' -o -name '*.html')
 
-.PHONY: check test lint types test-checkout test-wheel test-oldest test-newest docs accuracy bench conformance clean
+.PHONY: check test lint types test-checkout test-wheel test-oldest test-newest docs accuracy bench conformance crosscheck clean
 
 check: .venv/installed  ## cross-check the activations against the installed PyTorch
 	$(BIN)/jaxact check
@@ -67,6 +67,9 @@ bench: .venv/installed  ## speed beside torch and jax.nn: some ten minutes on a 
 
 conformance: .venv/installed  ## PyTorch's own test inputs, NumPy's tables and public reports: some half an hour
 	$(BIN)/python benchmarks/conformance.py
+
+crosscheck: .venv/installed  ## twenty right ports and two hundred wrong ones before compare: some half an hour
+	$(BIN)/python benchmarks/crosscheck.py
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
