@@ -5,6 +5,7 @@ import os
 import sys
 import types
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -31,6 +32,8 @@ def _convolution(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | Non
     return y if bias is None else y + bias.reshape(-1, *[1] * (y.ndim - 2))
 
 
+# Where the function that is compared is called: what is further out is who compares.
+_CALLER = str(Path(__file__).with_name("torch_side.py"))
 # What torch computes in one step and ports do in several, in several: a mistake has a place within.
 _FINER = {
     **decompositions("native_layer_norm", "native_group_norm", "native_batch_norm", "_fused_rms_norm", "addmm"),
@@ -197,9 +200,11 @@ class _Labelling(TorchFunctionMode):
 
 
 def user_line(frame: types.FrameType | None) -> str:
-    """Return the innermost line that is neither torch's nor this package's, as ``"model.py:42"``."""
+    """Return the innermost line of the function that is compared, as ``"model.py:42"``; "" if all is torch's."""
     while frame is not None:
         path = frame.f_code.co_filename
+        if path == _CALLER:
+            break
         if not path.startswith((_TORCH, _HERE)) and os.path.basename(path) not in ("contextlib.py", "_ops.py"):
             return f"{os.path.basename(path)}:{frame.f_lineno}"
         frame = frame.f_back
