@@ -44,7 +44,7 @@ test-wheel: .venv-wheel/installed
 # The two ends of what is supported: every lower bound of pyproject.toml, taken for a pin, and what is newest today.
 test-oldest:  ## the tests with the oldest releases that are supported
 	$(PYTHON) -m venv --clear .venv-oldest
-	grep -oE '"[a-z-]+>=[0-9.]*"' pyproject.toml | tr -d '"' | sed 's/>=/==/' > .venv-oldest/bounds.txt
+	grep -oE '"[a-z0-9-]+>=[0-9.]*"' pyproject.toml | tr -d '"' | sed 's/>=/==/' > .venv-oldest/bounds.txt
 	.venv-oldest/bin/pip install --quiet --disable-pip-version-check -c .venv-oldest/bounds.txt -e '.[test]'
 	.venv-oldest/bin/python -m pytest $(TOGETHER)
 	.venv-oldest/bin/python -m pytest $(APART)

@@ -216,6 +216,15 @@ def test_what_users_do_that_is_out_of_the_ordinary():
     assert "float64 were taken as float32" in str(assert_parity(jnp.sin, torch.sin, X.astype(np.float64)))
 
 
+def test_float64_is_compared_as_such_where_64_bits_are_on_for_a_while():
+    x = X.astype(np.float64)
+    with jax.enable_x64(True):
+        report = assert_parity(jnp.sin, torch.sin, x)
+        assert not compare(lambda x: jnp.sin(x.astype("float32")).astype("float64"), torch.sin, x).passed
+    assert {row.dtype for row in report.rows} == {"float64"}
+    assert not report.notes
+
+
 def test_a_cast_in_the_code_does_not_blunt_the_reference():
     norm = lambda x: (x.float() * torch.rsqrt(x.to(torch.float32).pow(2).mean(-1, keepdim=True) + 1e-6)).to(x.dtype)  # noqa: E731
     port = lambda x: x * jax.lax.rsqrt((x * x).mean(-1, keepdims=True) + 1e-6)  # noqa: E731

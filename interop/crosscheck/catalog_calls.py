@@ -186,7 +186,7 @@ def _adaptive(function: Callable[..., Any], *arrays: Any) -> Any:
 
 def _adaptive_in_torch(row: Activation) -> Callable[..., Any]:
     module = torch.nn.AdaptiveLogSoftmaxWithLoss(_FEATURES, _CLASSES, [_CUTOFF])
-    module.forward = getattr(module, row.torch_method)  # type: ignore[method-assign]
+    module.forward = getattr(module, row.torch_method)  # type: ignore[method-assign]  # log_prob in its place
     names = [name for name, _ in module.named_parameters()]
 
     def function(*arrays: torch.Tensor) -> Any:

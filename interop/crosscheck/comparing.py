@@ -222,11 +222,14 @@ class _Comparison:
             pairs = zip(computed.gradients, program.outputs, strict=True)
             outputs = [(i, place) for i, place in pairs if i is not None]
         else:
-            function = lambda weights, xs: [y for _, y in named_arrays(self.ours.function(weights, *xs))]  # noqa: E731
-            program = Program(function, self.ours.inputs, self.ours.parameters)
+            program = Program(self._outputs, self.ours.inputs, self.ours.parameters)
             place = dict(zip(self.port, program.outputs, strict=True))
             outputs = [(computed.outputs[b], place[a]) for a, b in self.pairs if b in computed.outputs]
         return Search(computed, program, outputs, self.expected.modules(), backward=backward)
+
+    def _outputs(self, weights: Any, inputs: list[Any]) -> list[jax.Array]:
+        """Return the port's outputs, in the order of their names."""
+        return [y for _, y in named_arrays(self.ours.function(weights, *inputs))]
 
     def _check_axes(self, gradients: list[np.ndarray]) -> None:
         for (name, axes), g in zip(self.mapping.values(), gradients[len(self.expected.wrt) :], strict=True):

@@ -25,15 +25,15 @@ def prepared(inputs: Sequence[Any], seed: int) -> tuple[list[Any], list[str]]:
         if x is None or isinstance(x, (bool, int, float, complex, str)) or is_key(x):
             return x
         x = to_numpy(x, copy=True)
-        if x.dtype == np.float64 and not jax.config.read("jax_enable_x64"):
-            notes.append("inputs of float64 were taken as float32, since JAX's 64-bit mode is off")
-            return x.astype(np.float32)
-        if x.dtype == np.complex128 and not jax.config.read("jax_enable_x64"):
-            return x.astype(np.complex64)
-        return x
+        taken = jax.dtypes.canonicalize_dtype(x.dtype) if is_inexact(x) else x.dtype
+        if taken != x.dtype:
+            notes.append(f"inputs of {x.dtype} were taken as {taken}, since JAX's 64-bit mode is off")
+        return x.astype(taken, copy=False)
 
-    leaves = lambda x: x is None or isinstance(x, jax.ShapeDtypeStruct)  # noqa: E731
-    return [jax.tree_util.tree_map(convert, x, is_leaf=leaves) for x in inputs], list(dict.fromkeys(notes))
+    def is_leaf(x: Any) -> bool:
+        return x is None or isinstance(x, jax.ShapeDtypeStruct)
+
+    return [jax.tree_util.tree_map(convert, x, is_leaf=is_leaf) for x in inputs], list(dict.fromkeys(notes))
 
 
 def cotangents(outputs: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:

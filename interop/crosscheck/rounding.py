@@ -18,7 +18,7 @@ _SUMS = tuple(
     mm addmm bmm baddbmm mv addmv dot convolution linalg_ prod _cdist sum mean var std norm native_ cumsum logsumexp
     _softmax _safe_softmax _log_softmax embedding_dense_backward index_add scatter_add mse_loss nll_loss avg_pool
     _adaptive_avg_pool upsample_
-    """.split()  # noqa: SIM905
+    """.split()  # noqa: SIM905 - a list would take a line a word
 )
 # What is made of terms as large as its first argument.
 _OF_TERMS = ("gelu", "glu", "silu", "mish", "hardswish", "elu", "softplus", "log_sigmoid", "selu", "celu")
@@ -82,7 +82,7 @@ _MOVES = frozenset(
     slice_backward select_backward constant_pad_nd unfold_backward fill_ zero_
     zeros ones full zeros_like ones_like full_like new_zeros new_ones new_full empty empty_like new_empty
     new_empty_strided empty_strided scalar_tensor arange eye tril_indices
-    """.split()  # noqa: SIM905
+    """.split()  # noqa: SIM905 - a list would take a line a word
 )
 # What chooses among numbers, or negates: it rounds none either.
 _CHOOSES = frozenset(
@@ -90,7 +90,7 @@ _CHOOSES = frozenset(
     embedding index_put index_put_ scatter sort topk where max_pool2d_with_indices max_pool3d_with_indices max min amax
     amin maximum minimum clamp clamp_ clamp_min clamp_max hardtanh relu relu_ threshold_backward neg abs sign sgn
     reflection_pad1d reflection_pad2d replication_pad2d tril triu masked_fill masked_fill_
-    """.split()  # noqa: SIM905
+    """.split()  # noqa: SIM905 - a list would take a line a word
 )
 
 
