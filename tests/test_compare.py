@@ -13,6 +13,7 @@ from ports import PORTS, defaults
 from torch import nn
 
 from jaxact.interop import assert_parity, compare, to_jax
+from jaxact.interop.crosscheck.program import Program
 
 # One of each kind of mistake, in models of every library: the whole corpus is `make crosscheck`.
 MISTAKES = {
@@ -231,6 +232,17 @@ def test_a_cast_in_the_code_does_not_blunt_the_reference():
     assert_parity(port, norm, X)
     report = compare(lambda x: port(x) * (1 + 2e-6), norm, X)
     assert not report.passed
+
+
+@pytest.mark.parametrize("for_one_operation", [False, True])
+def test_what_is_put_in_the_place_of_a_value_stays_there(for_one_operation):
+    program = Program(lambda _, xs: [jnp.sin(xs[0]) * 2 + xs[0]], [jnp.asarray(X)], [])
+    (sine,) = program.operations[0].results
+    key = (program.consumers[sine][0], sine) if for_one_operation else sine
+    program.replace(key, jnp.zeros_like(X))
+    np.testing.assert_array_equal(program.value(program.outputs[0]), X)
+    program.replace(program.operations[0].operands[0], jnp.ones_like(X))
+    np.testing.assert_array_equal(program.value(program.outputs[0]), np.ones_like(X))
 
 
 def test_a_scan_a_cond_and_a_checkpoint_are_looked_into():

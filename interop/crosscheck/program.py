@@ -84,6 +84,7 @@ class Program:
         self.depends: list[bool] = []
         self.prints: dict[int, Fingerprint] = {}
         self.same: dict[int, int] = {}
+        self._replaced: dict[Any, Any] = {}
         self.moved: set[int] = set()
         flat_weights, flat_inputs = jax.tree_util.tree_leaves(weights), jax.tree_util.tree_leaves(inputs)
         places = [self._new(x, False) for x in flat_weights] + [self._new(x, True) for x in flat_inputs]
@@ -103,9 +104,10 @@ class Program:
             stop: After how many changed values to stop.
         """
         changed = {i: x for i, x in replaced.items() if isinstance(i, int)}
-        alone = {key: x for key, x in replaced.items() if isinstance(key, tuple)}
-        first = min([*(self.consumers.get(i, [len(self.operations)])[0] for i in changed), *(n for n, _ in alone)])
-        special = {n for n, _ in alone}
+        special = {key[0] for key in replaced if isinstance(key, tuple)}
+        first = min([*(self.consumers.get(i, [len(self.operations)])[0] for i in changed), *special])
+        kept = {**self._replaced, **replaced}  # what was put there before stays there
+        alone = {key: x for key, x in kept.items() if isinstance(key, tuple)}
         for number in range(first, len(self.operations)):
             operation = self.operations[number]
             if number not in special and not any(i in changed for i in operation.operands):
@@ -114,13 +116,15 @@ class Program:
                 alone.get((number, i), changed[i] if i in changed else self.value(i)) for i in operation.operands
             ]
             results = operation.run(operands)
-            changed.update({i: x for i, x in zip(operation.results, results, strict=True) if i not in replaced})
+            changed.update({i: x for i, x in zip(operation.results, results, strict=True) if i not in kept})
             if stop is not None and len(changed) >= stop:
                 break
         return changed
 
-    def adopt(self, changed: Mapping[int, Any]) -> None:
-        """Take changed values for the program's own."""
+    def replace(self, key: Any, value: Any) -> None:
+        """Put a value in the place of another for good, by a key as for :meth:`rerun`, and run what follows."""
+        changed = self.rerun({key: value})
+        self._replaced[key] = value
         for i, x in changed.items():
             self.values[i] = x
             if i in self.prints:

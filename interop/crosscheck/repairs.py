@@ -136,8 +136,9 @@ class Repairs:
         array = self.tracks.nodes[node].array
         if array is None:
             return
+        behind = self.tracks.descendants(node) - {node}
         for key, place, lines in self._candidates(node):
-            for repair in self._tried(node, key, place, lines, array, self.tracks.descendants(node) - {node}):
+            for repair in self._tried(node, key, place, lines, array, behind):
                 yield repair
                 if repair.gain >= 3:
                     return

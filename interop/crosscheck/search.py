@@ -105,7 +105,7 @@ class Search:
         """Note a divergence, and go on with the right value."""
         self._note(self._described(first, repair))
         self.tracks.found[repair.node] = -1  # no place: the value was put there
-        self.tracks.program.adopt(self.tracks.program.rerun({repair.key: repair.value}))
+        self.tracks.program.replace(repair.key, repair.value)
         self.tracks.refresh()
 
     def steps(self) -> list[Step]:

@@ -111,8 +111,7 @@ class Recording(TorchDispatchMode):
             self._add(x, Node(operation, self.place(), (), False, False, True))
 
     def before_backward(self, outputs: Mapping[str, torch.Tensor], given: Sequence[torch.Tensor]) -> None:
-        """Take down the outputs, and follow the backward pass through the operations that it comes from."""
-        self.finish(outputs)
+        """Follow the backward pass through the operations that it comes from."""
         self.take(given, "cotangent")
         pending = [(y.grad_fn, Place("", "", "")) for y in outputs.values() if y.grad_fn is not None]
         seen = set()
