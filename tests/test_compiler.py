@@ -134,6 +134,8 @@ def test_a_maximum_drops_nan():
 
 
 @flawed("product")
-def test_a_product_with_equal_elements_makes_nan():
+def test_a_product_with_equal_elements_is_never_computed():
+    """What comes out is what stood in the memory: NaN, or any number, but none of the sums of 1,024 halves."""
     x = np.zeros((2, 16, 1024), np.float32)
-    assert np.isnan(jax.jit(lambda x: jax.nn.softmax(x, axis=0) @ jnp.ones((1024, 8)))(x)).all()
+    product = np.asarray(jax.jit(lambda x: jax.nn.softmax(x, axis=0) @ jnp.ones((1024, 8)))(x))
+    assert not np.isclose(product, 512).any()

@@ -13,7 +13,7 @@ be kept away, and are for the kernels to know:
 * The maximum of a long row with NaN may be a number (seen from jaxlib 0.9.2), so no result may depend on a maximum to
   pass a NaN on.
 * The matrix product of a quotient by sums along the first of three axes with a constant matrix of equal elements may be
-  NaN (seen from jaxlib 0.10.2): ``softmax(x, 0) @ ones``, by ``jax.nn`` and here.
+  what stood in the memory, often NaN (seen from jaxlib 0.10.2): ``softmax(x, 0) @ ones``, by ``jax.nn`` and here.
 """
 
 import math
